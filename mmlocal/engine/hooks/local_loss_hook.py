@@ -1,0 +1,144 @@
+"""Logs local losses; refuses settings that break local training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmlocal.engine.optim import LocalStepMixin
+from mmlocal.registry import HOOKS
+from mmlocal.step import unwrap
+
+
+@HOOKS.register_module()
+class LocalLossHook(Hook):
+    """Puts every local loss and metric in the log, as ``local_0.loss_task``.
+
+    All values of an iteration reach the host in one transfer. Before
+    training it refuses settings with which the modules would train end to
+    end, not at all, or differently on each rank.
+
+    Raises:
+        ValueError: In ``before_train``, if the optimizer wrapper is not a
+            local one, or on default DDP, ``static_graph``,
+            ``detect_anomalous_params``, FSDP, DeepSpeed, or mmengine's
+            ``activation_checkpointing`` around a boundary.
+    """
+
+    # Before RuntimeInfoHook's values are printed by LoggerHook.
+    priority = 'ABOVE_NORMAL'
+
+    def before_train(self, runner: Runner) -> None:
+        for problem in _problems(runner):
+            raise ValueError(problem)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | tuple | list | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        log = runner.optim_wrapper.step_log
+        if not log:
+            return
+        values = torch.stack([v.float() for v in log.values()]).tolist()
+        for key, value in zip(log, values, strict=True):
+            runner.message_hub.update_scalar(f'train/{key}', value)
+
+
+def _problems(runner: Runner) -> Iterator[str]:
+    if not isinstance(runner.optim_wrapper, LocalStepMixin):
+        name = type(runner.optim_wrapper).__name__
+        local = name if name.startswith('Amp') else 'OptimWrapper'
+        yield (
+            f'optim_wrapper.type is {name}: the network would train end to '
+            'end and never touch the local heads. Write '
+            f"optim_wrapper=dict(type='mmlocal.Local{local}', ...)."
+        )
+    yield from _wrapper_problems(runner.model)
+    yield from _checkpointing_problems(runner)
+    yield from _class_problems(unwrap(runner.model))
+
+
+def _wrapper_problems(model: nn.Module) -> Iterator[str]:
+    name = type(model).__name__
+    if 'FullySharded' in name or 'DeepSpeed' in name:
+        yield (
+            f'model_wrapper_cfg: {name} cannot run local backward passes '
+            'inside of the forward. Remove it (and strategy=...), set '
+            'find_unused_parameters=True, and let the model be wrapped in '
+            'MMDistributedDataParallel.'
+        )
+    if not isinstance(model, DistributedDataParallel):
+        return
+    if model.static_graph:
+        yield (
+            'model_wrapper_cfg.static_graph=True drops the gradients of '
+            'local modules from the second step on: remove it and set '
+            'find_unused_parameters=True.'
+        )
+    if not model.find_unused_parameters:
+        yield (
+            'DDP without find_unused_parameters steps with unsynchronized '
+            'gradients of local modules: write find_unused_parameters=True '
+            'at the top level of the config (or in model_wrapper_cfg).'
+        )
+    if getattr(model, 'detect_anomalous_params', False):
+        yield (
+            'model_wrapper_cfg.detect_anomalous_params=True takes every '
+            'parameter that trains locally for an anomaly: remove it.'
+        )
+
+
+def _checkpointing_problems(runner: Runner) -> Iterator[str]:
+    modules = runner.cfg.get('activation_checkpointing')
+    if modules is None:
+        return
+    backbone = local_backbone(unwrap(runner.model))
+    if backbone is None:
+        return
+    cut = {backbone.backbone.get_submodule(b) for b in backbone.boundaries}
+    for name in [modules] if isinstance(modules, str) else modules:
+        module = unwrap(runner.model)
+        for part in name.split('.'):
+            module = getattr(module, part)
+        if cut & set(module.modules()):
+            yield (
+                f'activation_checkpointing={name!r} wraps a boundary in '
+                "mmengine's reentrant checkpoint, where modules get no "
+                'gradient: use `with_cp=True` of the backbone, or name '
+                'blocks behind a boundary.'
+            )
+
+
+def _class_problems(model: nn.Module) -> Iterator[str]:
+    backbone = local_backbone(model)
+    head = getattr(model, 'decode_head', getattr(model, 'head', None))
+    expected = getattr(head, 'num_classes', None)
+    if backbone is None or expected is None:
+        return
+    for boundary, local in zip(
+        backbone.boundaries, backbone.local_heads, strict=True
+    ):
+        for module in local.modules():
+            found = getattr(module, 'num_classes', None)
+            if found is not None and found != expected:
+                yield (
+                    f'local_heads.num_classes is {found} at {boundary!r}, '
+                    f"but the model's own head has {expected}: write "
+                    f'num_classes={expected}.'
+                )
+
+
+def local_backbone(model: nn.Module) -> nn.Module | None:
+    """The model's LocalSupervisedBackbone, found by what it has."""
+    for module in model.modules():
+        if hasattr(type(module), 'predict_local'):
+            return module
+    return None

@@ -1,0 +1,184 @@
+"""Pictures of what each module sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmlocal.registry import HOOKS
+from mmlocal.step import to_pixels, unwrap
+
+from .local_loss_hook import local_backbone
+
+CAPTION_HEIGHT = 18
+
+
+@HOOKS.register_module()
+class LocalVisualizationHook(Hook):
+    """Shows each module's reconstruction and prediction on validation images.
+
+    Once a validation, one picture goes to the visualizer (in the work dir
+    under ``vis_data/vis_image``): a row an image; the input, then for each
+    boundary what its head rebuilds of it and what it predicts (a mask, or the
+    class and its probability in the caption).
+
+    Args:
+        num_images (int): Rows. Defaults to 4.
+        interval (int): Draw at every n-th validation. Defaults to 1.
+        min_size (int): Smaller images are enlarged to this height in pixels.
+            Defaults to 96.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(
+        self, num_images: int = 4, interval: int = 1, min_size: int = 96
+    ):
+        self.num_images = num_images
+        self.interval = interval
+        self.min_size = min_size
+        self._validations = 0
+        self._rows: list[np.ndarray] = []
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: list | None = None,
+    ) -> None:
+        """Draw the rows of this batch, as far as rows are missing."""
+        missing = self.num_images - len(self._rows)
+        if missing <= 0 or self._validations % self.interval:
+            return
+        self._draw_rows(runner, data_batch, missing)
+
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Hand the picture over to the visualizer."""
+        self._validations += 1
+        if self._rows:
+            runner.visualizer.add_image(
+                'local_modules', _stack(self._rows), step=runner.iter
+            )
+            self._rows = []
+
+    @master_only
+    def _draw_rows(
+        self, runner: Runner, data_batch: dict, missing: int
+    ) -> None:
+        model = unwrap(runner.model)
+        backbone = local_backbone(model)
+        if backbone is None or not backbone.boundaries:
+            return
+        preprocessor = model.data_preprocessor
+        inputs = preprocessor(data_batch, False)['inputs'][:missing]
+        predictions = backbone.predict_local(inputs)
+        flip = not _is_rgb(preprocessor)
+        meta = runner.visualizer.dataset_meta or {}
+        images = _to_uint8(to_pixels(inputs, preprocessor), flip)
+        for row, image in enumerate(images):
+            tiles = [self._tile(image, 'input', image.shape[:2])]
+            for index, prediction in enumerate(predictions):
+                tiles += self._module_tiles(
+                    prediction, row, index, flip, image.shape[:2], meta
+                )
+            self._rows.append(np.hstack(tiles))
+
+    def _module_tiles(
+        self,
+        prediction: dict[str, Any],
+        row: int,
+        index: int,
+        flip: bool,
+        size: tuple[int, int],
+        meta: dict,
+    ) -> list[np.ndarray]:
+        tiles, caption = [], f'module {index}'
+        logits = prediction.get('logits')
+        if logits is not None and logits.ndim == 2:
+            score, label = logits[row].float().softmax(0).max(0)
+            classes = meta.get('classes')
+            name = classes[int(label)] if classes else f'class {int(label)}'
+            caption += f': {name} {score:.0%}'
+        if (recon := prediction.get('reconstruction')) is not None:
+            image = _to_uint8(recon[row : row + 1], flip)[0]
+            tiles.append(self._tile(image, caption, size))
+        if logits is not None and logits.ndim == 4:
+            mask = _mask(logits[row : row + 1], size, meta.get('palette'))
+            tiles.append(self._tile(mask, f'module {index}: mask', size))
+        return tiles
+
+    def _tile(
+        self, image: np.ndarray, caption: str, size: tuple[int, int]
+    ) -> np.ndarray:
+        """An RGB image under its caption, enlarged by a whole factor."""
+        factor = max(1, -(-self.min_size // size[0]))
+        height, width = size[0] * factor, size[1] * factor
+        image = cv2.resize(
+            image, (width, height), interpolation=cv2.INTER_NEAREST
+        )
+        bar = np.full((CAPTION_HEIGHT, width, 3), 255, np.uint8)
+        cv2.putText(
+            bar,
+            caption,
+            (3, CAPTION_HEIGHT - 6),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.36,
+            (0, 0, 0),
+            1,
+            cv2.LINE_AA,
+        )
+        tile = np.vstack([bar, image])
+        return np.pad(tile, ((0, 2), (0, 2), (0, 0)), constant_values=255)
+
+
+def _stack(rows: list[np.ndarray]) -> np.ndarray:
+    width = max(row.shape[1] for row in rows)
+    return np.vstack(
+        [
+            np.pad(
+                row,
+                ((0, 0), (0, width - row.shape[1]), (0, 0)),
+                constant_values=255,
+            )
+            for row in rows
+        ]
+    )
+
+
+def _is_rgb(preprocessor: torch.nn.Module) -> bool:
+    """Whether images are RGB behind the preprocessor (they are read BGR)."""
+    return bool(
+        getattr(preprocessor, 'channel_conversion', False)
+        or getattr(preprocessor, '_channel_conversion', False)
+        or getattr(preprocessor, 'to_rgb', False)
+    )
+
+
+def _to_uint8(pixels: Tensor, flip: bool) -> list[np.ndarray]:
+    """(N, 3, H, W) in [0, 1] as RGB images (H, W, 3)."""
+    pixels = pixels.flip(1) if flip else pixels
+    array = (pixels.float() * 255).round().byte().permute(0, 2, 3, 1)
+    return list(array.cpu().numpy())
+
+
+def _mask(
+    logits: Tensor, size: tuple[int, int], palette: list | None
+) -> np.ndarray:
+    logits = F.interpolate(logits.float(), size=size, mode='bilinear')
+    labels = logits.argmax(1)[0].cpu().numpy()
+    if palette is None:
+        palette = np.random.RandomState(0).randint(
+            0, 256, (labels.max() + 1, 3)
+        )
+    return np.asarray(palette, np.uint8)[labels]

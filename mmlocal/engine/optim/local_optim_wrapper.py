@@ -1,0 +1,150 @@
+"""Optimizer wrappers under which modules propagate losses of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from torch import Tensor, nn
+
+from mmlocal.registry import OPTIM_WRAPPERS
+from mmlocal.step import LocalStep, activate, unwrap
+
+
+class LocalStepMixin:
+    """Opens a :class:`LocalStep` for the length of ``optim_context``.
+
+    ``optim_context`` is the one place of mmengine that sees the model,
+    brackets exactly the training forward, is entered alike by one process
+    and by DDP, and belongs to the object that owns loss scaling and
+    gradient accumulation.
+
+    Attributes:
+        step_log (dict[str, Tensor]): What the local heads reported in the
+            last forward, detached, still on the device.
+    """
+
+    step_log: dict[str, Tensor] = {}
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Make local backward passes possible inside ``model``'s forward.
+
+        Args:
+            model (nn.Module): The model, or a distributed wrapper of it.
+        """
+        step = LocalStep(backward=self.local_backward)
+        handle = unwrap(model).register_forward_pre_hook(
+            step.capture, with_kwargs=True
+        )
+        try:
+            with super().optim_context(model), activate(step):
+                yield
+        finally:
+            handle.remove()
+        self.step_log = step.log
+
+    def local_backward(self, loss: Tensor) -> None:
+        """Propagate a module's loss back and free the module's graph.
+
+        The loss is divided for accumulation and multiplied by the loss scale
+        like the last module's, but ``_inner_count`` is left alone: a step is
+        counted once, by the last module. Autocast is switched off, because
+        inside it backward runs fp32 parts of the graph in low precision.
+
+        Args:
+            loss (Tensor): Scalar.
+        """
+        loss = self._apply_loss_scale(self.scale_loss(loss))
+        with torch.autocast(loss.device.type, enabled=False):
+            loss.backward()
+
+    def _apply_loss_scale(self, loss: Tensor) -> Tensor:
+        return loss
+
+
+@OPTIM_WRAPPERS.register_module()
+class LocalOptimWrapper(LocalStepMixin, OptimWrapper):
+    """:class:`mmengine.optim.OptimWrapper` for local training.
+
+    Takes the same arguments. Gradients of all modules are accumulated during
+    the forward and applied by one ``step`` after the last backward, so
+    ``clip_grad`` takes one norm over all modules.
+    """
+
+
+@OPTIM_WRAPPERS.register_module()
+class LocalAmpOptimWrapper(LocalStepMixin, AmpOptimWrapper):
+    """:class:`mmengine.optim.AmpOptimWrapper` for local training.
+
+    All losses share one loss scale: an overflow in any module skips the
+    whole step. Without an accelerator it runs under CPU autocast (bfloat16
+    by default, as torch does), where the original refuses to be built.
+
+    Args:
+        loss_scale (float | str | dict): As in ``AmpOptimWrapper``.
+            Defaults to 'dynamic'.
+        dtype (str | torch.dtype, optional): 'float16' or 'bfloat16'; None
+            takes the device's default. Defaults to None.
+        **kwargs: Passed to :class:`mmengine.optim.OptimWrapper`.
+
+    Raises:
+        ValueError: If ``use_fsdp`` is set: FSDP is not supported.
+    """
+
+    def __init__(
+        self,
+        loss_scale: float | str | dict = 'dynamic',
+        dtype: str | torch.dtype | None = None,
+        use_fsdp: bool = False,
+        **kwargs,
+    ):
+        if use_fsdp:
+            raise ValueError(
+                'optim_wrapper.use_fsdp: FSDP shards the whole forward and '
+                'cannot run local backward passes; use DDP.'
+            )
+        self._cpu_dtype = None
+        if torch.accelerator.is_available():
+            super().__init__(loss_scale=loss_scale, dtype=dtype, **kwargs)
+        else:
+            self._init_on_cpu(loss_scale, dtype, **kwargs)
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Autocast, then as :class:`LocalOptimWrapper`."""
+        # On CPU mmengine's autocast knows bfloat16 alone. torch's, entered
+        # inside, overrides it.
+        cpu_autocast = torch.autocast(
+            'cpu',
+            dtype=self._cpu_dtype,
+            enabled=not torch.accelerator.is_available(),
+        )
+        with super().optim_context(model), cpu_autocast:
+            yield
+
+    def _init_on_cpu(
+        self,
+        loss_scale: float | str | dict,
+        dtype: str | torch.dtype | None,
+        **kwargs,
+    ) -> None:
+        # AmpOptimWrapper.__init__ asserts an accelerator, and its scaler is
+        # bound to CUDA; everything else of it works on CPU as it is.
+        OptimWrapper.__init__(self, **kwargs)
+        self._scale_update_param = None
+        options = {}
+        if isinstance(loss_scale, dict):
+            options = loss_scale
+        elif loss_scale != 'dynamic':
+            options = dict(init_scale=float(loss_scale))
+            self._scale_update_param = float(loss_scale)
+        self.loss_scaler = torch.amp.GradScaler('cpu', **options)
+        if isinstance(dtype, str):
+            dtype = getattr(torch, dtype)
+        self.cast_dtype, self._cpu_dtype = None, dtype
+
+    def _apply_loss_scale(self, loss: Tensor) -> Tensor:
+        return self.loss_scaler.scale(loss)

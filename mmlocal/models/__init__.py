@@ -1,0 +1,3 @@
+from .backbones import *  # noqa: F403
+from .local_heads import *  # noqa: F403
+from .losses import *  # noqa: F403

@@ -1,0 +1,363 @@
+"""A backbone cut into modules, each trained by a loss of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from mmlocal.registry import MODELS, PARTITIONS
+from mmlocal.step import LocalStep, current_step
+
+from ..checkpointing import update_statistics_once
+from ..cut_points import CutPoint, CutPoints, replace, single_tensor
+from ..local_heads.base import Boundary, LocalHead
+
+
+@MODELS.register_module()
+class LocalSupervisedBackbone(BaseModule):
+    """Trains a backbone in gradient-isolated modules.
+
+    In a training step, as soon as the forward reaches a boundary, the local
+    head there turns the feature into losses, these are propagated back, the
+    module's graph is freed, and the next module gets the feature detached.
+    Outside of a training step this is the backbone itself: same outputs, same
+    checkpoint keys; only ``local_heads.*`` comes on top.
+
+    Outputs that stem from finished modules are detached: a decode head that
+    reads one trains itself, not the backbone.
+
+    Args:
+        backbone (dict): Config of any registered backbone.
+        boundaries (Sequence[str] | dict): Names of submodules, the first
+            block of each next module, as ``['layer3.13']``; or a config of a
+            partition, as ``dict(type='mmlocal.EqualDepth', num_modules=4)``.
+            Empty: the plain backbone. Defaults to ().
+        local_heads (dict | Sequence[dict], optional): Config of one local
+            head for all boundaries, or one config a boundary.
+        pretrained (str, optional): Passed on to ``backbone``; segmentors
+            write it here.
+        input_shape (tuple[int, int, int]): C, H and W (H = W) of the fake
+            image with which the boundaries' channels and strides are found.
+            Defaults to (3, 224, 224).
+        compile_cfg (dict, optional): Compiles submodules in place:
+            ``modules`` names them, the rest goes to ``torch.compile``.
+        init_cfg (dict, optional): Initialization of mmengine.
+
+    Raises:
+        ValueError: If a boundary is unknown, in the wrong order or no place
+            where the network can be cut, or ``local_heads`` does not fit.
+
+    Example:
+        >>> backbone = dict(
+        ...     type='mmlocal.LocalSupervisedBackbone',
+        ...     backbone=dict(type='ResNetV1c', depth=101),
+        ...     boundaries=['layer3.13'],
+        ...     local_heads=dict(type='mmlocal.InfoProHead', num_classes=19))
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        boundaries: Sequence[str] | dict = (),
+        local_heads: dict | Sequence[dict] | None = None,
+        pretrained: str | None = None,
+        input_shape: tuple[int, int, int] = (3, 224, 224),
+        compile_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        backbone = deepcopy(backbone)
+        if pretrained is not None:
+            backbone['pretrained'] = pretrained
+        self.backbone = MODELS.build(backbone)
+        self.boundaries: list[str] = []
+        cuts = []
+        if boundaries:
+            points = CutPoints(self.backbone, tuple(input_shape))
+            if isinstance(boundaries, dict):
+                boundaries = _partition(boundaries, points)
+            cuts = points.check(list(boundaries))
+            self.boundaries = [cut.name for cut in cuts]
+        self.local_heads = _build_heads(local_heads, cuts)
+        self._warned_outputs = False
+        self.register_state_dict_post_hook(_hide_inner_prefix)
+        self.register_load_state_dict_pre_hook(_add_inner_prefix)
+        if compile_cfg is not None:
+            self._compile(**compile_cfg)
+
+    def forward(self, x: Tensor) -> Any:
+        """The backbone's outputs; in a training step, trains its modules.
+
+        Args:
+            x (Tensor): Images (N, C, H, W).
+
+        Raises:
+            RuntimeError: In training, without a local optimizer wrapper.
+        """
+        training = self.training and torch.is_grad_enabled()
+        if not (training and self.boundaries):
+            return self.backbone(x)
+        step = current_step()
+        if step is None:
+            raise RuntimeError(
+                'LocalSupervisedBackbone is trained outside of a local '
+                "training step: write optim_wrapper=dict(type='mmlocal."
+                "LocalOptimWrapper', ...) or 'mmlocal.LocalAmpOptimWrapper' "
+                'in place of the plain one, which would train end to end and '
+                'leave the local heads untouched. (For a forward without '
+                'training, call model.eval() or use torch.no_grad().)'
+            )
+        update_statistics_once(self.backbone)
+        finished: set[Node] = set()
+        outputs = self._run(x, partial(self._train_module, step, finished))
+        return self._detach_finished(outputs, finished)
+
+    @torch.no_grad()
+    def predict_local(self, x: Tensor) -> list[dict[str, Any]]:
+        """What each local head sees in its module's output.
+
+        Args:
+            x (Tensor): Preprocessed images (N, C, H, W).
+
+        Returns:
+            list[dict]: :meth:`LocalHead.predict` of each boundary in turn.
+        """
+        predictions: list[dict[str, Any]] = []
+
+        def predict(index: int, feat: Tensor) -> Tensor:
+            predictions.append(self.local_heads[index].predict(feat, x))
+            return feat
+
+        self._run(x, predict)
+        return predictions
+
+    def get_layer_depth(
+        self, param_name: str, prefix: str = ''
+    ) -> tuple[int, int]:
+        """Layer of a parameter, for layer-wise learning rate decay.
+
+        Local heads count as the last layer.
+        """
+        inner = param_name.removeprefix(prefix).removeprefix('backbone.')
+        depth, num_layers = self.backbone.get_layer_depth(inner, '')
+        if param_name.removeprefix(prefix).startswith('local_heads.'):
+            depth = num_layers - 1
+        return depth, num_layers
+
+    def __getattr__(self, name: str) -> Any:
+        # What other parts of a model ask of a backbone (`out_indices`,
+        # `num_extra_tokens`, ...), the inner one answers.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if 'backbone' not in self.__dict__.get('_modules', {}):
+                raise
+            return getattr(self.backbone, name)
+
+    def _run(self, x: Tensor, at_boundary) -> Any:
+        """Run the backbone; ``at_boundary(index, feat)`` replaces feat."""
+
+        def hook(index: int, module: nn.Module, args: tuple, kwargs: dict):
+            key = single_tensor(args, kwargs)
+            feat = args[key] if isinstance(key, int) else kwargs[key]
+            return replace(args, kwargs, key, at_boundary(index, feat))
+
+        # Names are resolved at each forward: SyncBN conversion and the like
+        # replace modules.
+        handles = [
+            self.backbone.get_submodule(name).register_forward_pre_hook(
+                partial(hook, index), with_kwargs=True
+            )
+            for index, name in enumerate(self.boundaries)
+        ]
+        try:
+            return self.backbone(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _train_module(
+        self, step: LocalStep, finished: set[Node], index: int, feat: Tensor
+    ) -> Tensor:
+        finished.update(_graph_nodes(feat, finished))
+        try:
+            losses = self.local_heads[index].loss(
+                feat, step.inputs, step.data_samples
+            )
+        except ValueError as error:
+            if 'more than 1 value per channel' not in str(error):
+                raise
+            raise ValueError(
+                f'the local head at {self.boundaries[index]!r} normalizes '
+                'over a batch with a single value a channel: raise '
+                'train_dataloader.batch_size to 2 or more, set '
+                'train_dataloader.drop_last=True if only the last batch is '
+                'that small, or choose a head without BatchNorm after '
+                "pooling (local_heads.net='linear')."
+            ) from error
+        values = {key: _mean(value) for key, value in losses.items()}
+        local = [value for key, value in values.items() if 'loss' in key]
+        if not local:
+            raise ValueError(
+                f'the local head at {self.boundaries[index]!r} returned no '
+                f"key that contains 'loss', but {sorted(values)}."
+            )
+        for key, value in values.items():
+            step.log[f'local_{index}.{key}'] = value.detach()
+        loss = sum(local)
+        if loss.requires_grad:
+            step.backward(loss)
+        return feat.detach()
+
+    def _detach_finished(self, outputs: Any, finished: set[Node]) -> Any:
+        alive: set[Node] = set()
+        detached = []
+
+        def visit(value: Any, path: str) -> Any:
+            if isinstance(value, (list, tuple)):
+                items = (
+                    visit(item, f'{path}[{i}]') for i, item in enumerate(value)
+                )
+                return type(value)(items)
+            if not isinstance(value, Tensor) or value.grad_fn is None:
+                return value
+            nodes = _graph_nodes(value, alive, stop=finished)
+            if nodes is not None:
+                alive.update(nodes)
+                return value
+            detached.append(path)
+            return value.detach()
+
+        outputs = visit(outputs, 'outs')
+        if detached and not self._warned_outputs:
+            self._warned_outputs = True
+            print_log(
+                f'{", ".join(detached)} of the backbone stem from modules '
+                'that have trained already and are handed out detached: a '
+                'decode or auxiliary head that reads them trains itself '
+                'only, and so do layers between a module and such an output.',
+                logger='current',
+            )
+        return outputs
+
+    def _compile(self, modules: Sequence[str], **options) -> None:
+        for name in modules:
+            try:
+                module = self.backbone.get_submodule(name)
+            except AttributeError as error:
+                raise ValueError(
+                    f'compile_cfg.modules: the backbone has no {name!r}; it '
+                    f'has {[n for n, _ in self.backbone.named_children()]}.'
+                ) from error
+            module.compile(**options)
+
+
+def _partition(cfg: dict, points: CutPoints) -> list[str]:
+    cfg = dict(cfg)
+    kind = cfg.pop('type')
+    partition = PARTITIONS.get(kind)
+    if partition is None:
+        raise ValueError(
+            f'model.backbone.boundaries: there is no partition {kind!r}; '
+            f'there are {sorted(PARTITIONS.module_dict)}.'
+        )
+    boundaries = partition(**cfg)(points)
+    print_log(f'boundaries: {boundaries}', logger='current')
+    return boundaries
+
+
+def _build_heads(
+    cfgs: dict | Sequence[dict] | None, cuts: list[CutPoint]
+) -> ModuleList:
+    if cfgs is None or isinstance(cfgs, dict):
+        if cuts and not cfgs:
+            raise ValueError(
+                'model.backbone.local_heads is missing: write a local head, '
+                "as dict(type='mmlocal.InfoProHead', num_classes=19)."
+            )
+        cfgs = [deepcopy(cfgs) for _ in cuts]
+    if len(cfgs) != len(cuts):
+        raise ValueError(
+            f'model.backbone.local_heads has {len(cfgs)} heads for '
+            f'{len(cuts)} boundaries {[cut.name for cut in cuts]}: write one '
+            'a boundary (the last module is trained by the model itself), '
+            'or a single dict for all of them.'
+        )
+    heads = ModuleList()
+    for index, (cfg, cut) in enumerate(zip(cfgs, cuts, strict=True)):
+        boundary = Boundary(
+            cut.name,
+            cut.channels,
+            cut.stride,
+            tokens=cut.tokens,
+            index=index,
+            count=len(cuts),
+        )
+        if not _is_local_head(cfg):
+            raise ValueError(
+                f'model.backbone.local_heads: {cfg["type"]} is no local '
+                "head; write dict(type='mmlocal.TaskHead', head=dict(type="
+                f'{cfg["type"]!r}, ...)) to use a head of another library.'
+            )
+        heads.append(MODELS.build(cfg, default_args=dict(boundary=boundary)))
+    return heads
+
+
+def _is_local_head(cfg: dict) -> bool:
+    kind = cfg['type']
+    if isinstance(kind, str):
+        with MODELS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
+    # A name that is not registered is reported by the registry.
+    return kind is None or issubclass(kind, LocalHead)
+
+
+def _mean(value: Tensor | Sequence[Tensor]) -> Tensor:
+    """As ``BaseModel.parse_losses`` reads a value."""
+    if isinstance(value, Tensor):
+        return value.mean()
+    return sum(item.mean() for item in value)
+
+
+def _graph_nodes(
+    tensor: Tensor, known: set[Node], stop: set[Node] | None = None
+) -> set[Node] | None:
+    """Nodes behind ``tensor`` that are not ``known``.
+
+    None if one of ``stop`` is among them.
+    """
+    nodes: set[Node] = set()
+    stack = [tensor.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in nodes or node in known:
+            continue
+        if stop is not None and node in stop:
+            return None
+        nodes.add(node)
+        stack.extend(fn for fn, _ in node.next_functions)
+    return nodes
+
+
+def _hide_inner_prefix(module, state_dict, prefix, local_metadata) -> None:
+    """Save under the plain backbone's keys."""
+    inner = f'{prefix}backbone.'
+    for key in [key for key in state_dict if key.startswith(inner)]:
+        state_dict[prefix + key[len(inner) :]] = state_dict.pop(key)
+
+
+def _add_inner_prefix(module, state_dict, prefix, *args) -> None:
+    """Load from the plain backbone's keys."""
+    heads = f'{prefix}local_heads.'
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        if not key.startswith(heads):
+            new = f'{prefix}backbone.{key[len(prefix) :]}'
+            state_dict[new] = state_dict.pop(key)

@@ -1,0 +1,8 @@
+"""What trains a module of a cut network: one file a method."""
+
+from .base import Boundary, LocalHead
+from .greedy import GreedyHead
+from .infopro import InfoProHead
+from .task import TaskHead
+
+__all__ = ['Boundary', 'GreedyHead', 'InfoProHead', 'LocalHead', 'TaskHead']

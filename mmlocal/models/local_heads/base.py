@@ -1,0 +1,128 @@
+"""The contract between a cut network and the loss at its cut."""
+
+from __future__ import annotations
+
+from abc import ABCMeta, abstractmethod
+from dataclasses import dataclass
+from math import isqrt
+from typing import Any
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """What is known of a cut when the backbone is built.
+
+    Args:
+        name (str): The submodule whose input is cut, e.g. ``layer3.13``.
+        channels (int): C of the feature.
+        stride (int): Input pixels a feature cell spans, along a side.
+        tokens (bool): Whether the feature is (N, L, C), not (N, C, H, W).
+            Defaults to False.
+        index (int): Position among the boundaries, from 0. Defaults to 0.
+        count (int): How many boundaries there are (K - 1). Defaults to 1.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    tokens: bool = False
+    index: int = 0
+    count: int = 1
+
+    def interpolate(self, value: float | tuple[float, float]) -> float:
+        """A weight at this boundary.
+
+        A pair is read as (first, last) and interpolated linearly in the
+        boundary *index*, not in depth (InfoPro's schedule); with a single
+        boundary the first counts. A number is the same everywhere.
+        """
+        if isinstance(value, (int, float)):
+            return float(value)
+        first, last = value
+        t = self.index / (self.count - 1) if self.count > 1 else 0.0
+        return (1 - t) * first + t * last
+
+    def feature_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the feature of an image (rounded up)."""
+        return tuple(-(-side // self.stride) for side in image_size)
+
+
+class LocalHead(BaseModule, metaclass=ABCMeta):
+    """Trains one module: turns the feature at its end into losses.
+
+    Subclasses are registered in :data:`mmlocal.registry.MODELS` and built by
+    :class:`LocalSupervisedBackbone`, which passes ``boundary``. A head must
+    not write into ``feat``: the next module reads the same memory.
+
+    Args:
+        boundary (Boundary): Where the head sits.
+        init_cfg (dict, optional): Initialization of mmengine.
+    """
+
+    def __init__(self, boundary: Boundary, init_cfg: dict | None = None):
+        super().__init__(init_cfg)
+        self.boundary = boundary
+
+    @abstractmethod
+    def loss(
+        self, feat: Tensor, inputs: Tensor, data_samples: list
+    ) -> dict[str, Tensor]:
+        """Compute the local losses.
+
+        Args:
+            feat (Tensor): The module's output, attached to its graph:
+                (N, C, H, W), or (N, L, C) for token backbones.
+            inputs (Tensor): Preprocessed images (N, 3, H, W).
+            data_samples (list): Annotations, as the model's own heads get
+                them.
+
+        Returns:
+            dict[str, Tensor]: Every key that contains ``loss`` is summed and
+            propagated; the others are logged.
+        """
+
+    def predict(self, feat: Tensor, inputs: Tensor) -> dict[str, Any]:
+        """What the head sees in ``feat``, to look at; {} if nothing.
+
+        Returns:
+            dict: ``logits`` (N, num_classes[, h, w]) and ``reconstruction``
+            (N, 3, H, W) in [0, 1], in the input's channel order, as far as
+            the head has them.
+        """
+        return {}
+
+    def to_map(self, feat: Tensor, inputs: Tensor) -> Tensor:
+        """The feature as (N, C, H, W); tokens are put back on their grid.
+
+        Leading extra tokens (class, distillation) are left out.
+
+        Raises:
+            ValueError: If the tokens do not fill the grid that the stride
+                and the image size give.
+        """
+        if not self.boundary.tokens:
+            return feat
+        h, w = self.boundary.feature_size(inputs.shape[-2:])
+        extra = feat.shape[1] - h * w
+        if not 0 <= extra <= 2:
+            raise ValueError(
+                f'boundary {self.boundary.name!r} carries {feat.shape[1]} '
+                f'tokens, which is no {h}x{w} grid (image '
+                f'{tuple(inputs.shape[-2:])}, stride {self.boundary.stride}) '
+                'with up to 2 extra tokens: choose an image size that is a '
+                'multiple of the stride, or another boundary.'
+            )
+        feat = feat[:, extra:].transpose(1, 2)
+        return feat.reshape(feat.shape[0], -1, h, w)
+
+
+def token_grid(num_tokens: int) -> tuple[int, int] | None:
+    """(side, extra tokens) of a square grid with up to 2 extra tokens."""
+    for extra in range(3):
+        side = isqrt(max(num_tokens - extra, 0))
+        if side and side * side == num_tokens - extra:
+            return side, extra
+    return None

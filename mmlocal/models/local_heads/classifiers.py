@@ -1,0 +1,179 @@
+"""The task nets of local heads, by name.
+
+``linear``
+    Global average pooling and a linear layer; takes tokens too.
+``0c1f``, ``0c2f``, ``1c1f``, ``1c2f``, ``1c3f``, ``2c2f``
+    InfoPro on CIFAR: that many convolutions and linear layers.
+``imagenet``, ``segmentation``
+    InfoPro on ImageNet and on Cityscapes.
+``cnn``, ``mlp``, ``mlp-sr``
+    DGL.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import Boundary
+from .layers import conv_norm_relu, norm
+
+CIFAR_NETS = ('0c1f', '0c2f', '1c1f', '1c2f', '1c3f', '2c2f')
+DGL_NETS = ('cnn', 'mlp', 'mlp-sr')
+NETS = ('linear', *CIFAR_NETS, 'imagenet', 'segmentation', *DGL_NETS)
+
+
+def build_net(
+    name: str,
+    boundary: Boundary,
+    out_features: int,
+    norm_cfg: dict,
+    widen: float = 1.0,
+    feature_dim: int = 128,
+) -> nn.Module:
+    """Build a task net.
+
+    Args:
+        name (str): One of :data:`NETS`.
+        boundary (Boundary): Where the feature comes from.
+        out_features (int): Size of the output.
+        norm_cfg (dict): Norm layer after convolutions.
+        widen (float): Factor on the widths of the CIFAR nets. Defaults to 1.
+        feature_dim (int): Width of their hidden linear layers, before
+            ``widen``. Defaults to 128.
+
+    Returns:
+        nn.Module: Takes (N, C, h, w), and ``linear`` also (N, L, C), to
+        (N, out_features); ``segmentation`` to (N, out_features, h, w).
+    """
+    channels = boundary.channels
+    if name == 'linear':
+        return LinearNet(channels, out_features)
+    if name in CIFAR_NETS:
+        hidden = int(feature_dim * widen)
+        return _cifar_net(
+            name, boundary, out_features, norm_cfg, widen, hidden
+        )
+    if name in DGL_NETS:
+        return DGLNet(name, channels, out_features, norm_cfg)
+    nets = {'imagenet': _imagenet_net, 'segmentation': _segmentation_net}
+    return nets[name](channels, out_features, norm_cfg)
+
+
+class LinearNet(nn.Module):
+    """Mean over the positions, then a linear layer.
+
+    Args:
+        in_channels (int): C of the feature.
+        out_features (int): Size of the output.
+    """
+
+    def __init__(self, in_channels: int, out_features: int):
+        super().__init__()
+        self.fc = nn.Linear(in_channels, out_features)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        """(N, C, h, w), or tokens (N, L, C), to (N, out_features)."""
+        tokens = feat.ndim == 3
+        return self.fc(feat.mean(1) if tokens else feat.mean((2, 3)))
+
+
+class DGLNet(nn.Module):
+    """The auxiliary nets of `DGL <https://arxiv.org/abs/1901.08164>`_.
+
+    ``mlp`` pools the feature to a quarter of its side, then to 2x2, and has
+    three hidden layers of 4C units; ``mlp-sr`` puts three 1x1 convolutions
+    between the poolings; ``cnn`` has two 3x3 convolutions at full resolution,
+    pools to 2x2, and has no hidden layer. The side is that of the feature at
+    hand, and a norm that the net would not use is not built.
+
+    Args:
+        name (str): ``cnn``, ``mlp`` or ``mlp-sr``.
+        channels (int): C of the feature.
+        out_features (int): Size of the output.
+        norm_cfg (dict): Norm layer after convolutions; the hidden layers
+            have BatchNorm always.
+    """
+
+    def __init__(
+        self, name: str, channels: int, out_features: int, norm_cfg: dict
+    ):
+        super().__init__()
+        self.pool_first = name != 'cnn'
+        convs = {'cnn': (3, 3), 'mlp': (), 'mlp-sr': (1, 1, 1)}[name]
+        self.convs = nn.Sequential()
+        for kernel_size in convs:
+            self.convs.extend(
+                conv_norm_relu(channels, channels, kernel_size, norm_cfg)
+            )
+        width = 4 * channels
+        self.mlp = nn.Sequential()
+        if name == 'cnn':
+            self.mlp.append(norm(norm_cfg, channels))
+        self.mlp.append(nn.Flatten())
+        for _ in range(0 if name == 'cnn' else 3):
+            self.mlp.append(nn.Linear(width, width))
+            self.mlp.append(nn.BatchNorm1d(width))
+            self.mlp.append(nn.ReLU(inplace=True))
+        self.mlp.append(nn.Linear(width, out_features))
+
+    def forward(self, feat: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, out_features)."""
+        if self.pool_first:
+            quarter = [-(-side // 4) for side in feat.shape[-2:]]
+            feat = F.adaptive_avg_pool2d(feat, quarter)
+        return self.mlp(F.adaptive_avg_pool2d(self.convs(feat), 2))
+
+
+def _cifar_net(
+    name: str,
+    boundary: Boundary,
+    out_features: int,
+    norm_cfg: dict,
+    widen: float,
+    hidden: int,
+) -> nn.Sequential:
+    """InfoPro's XcYf: X convolutions, pooling, Y linear layers.
+
+    At stride 4 (the last stage) the width is the feature's; before, the first
+    convolution has stride 2 and doubles it.
+    """
+    num_convs, num_linears = int(name[0]), int(name[2])
+    channels, early = boundary.channels, boundary.stride < 4
+    width = int((2 if early else 1) * channels * widen)
+    layers: list[nn.Module] = []
+    for i in range(num_convs):
+        stride = 2 if early and i == 0 else 1
+        layers += conv_norm_relu(channels, width, 3, norm_cfg, stride)
+        channels = width
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    for _ in range(num_linears - 1):
+        layers += [nn.Linear(channels, hidden), nn.ReLU(inplace=True)]
+        channels = hidden
+    return nn.Sequential(*layers, nn.Linear(channels, out_features))
+
+
+def _imagenet_net(
+    channels: int, out_features: int, norm_cfg: dict
+) -> nn.Sequential:
+    """InfoPro on ImageNet: four convolutions to 2048 channels."""
+    return nn.Sequential(
+        *conv_norm_relu(channels, 128, 1, norm_cfg),
+        *conv_norm_relu(128, 256, 3, norm_cfg, stride=2),
+        *conv_norm_relu(256, 512, 3, norm_cfg, stride=2),
+        *conv_norm_relu(512, 2048, 1, norm_cfg),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2048, out_features),
+    )
+
+
+def _segmentation_net(
+    channels: int, out_features: int, norm_cfg: dict
+) -> nn.Sequential:
+    """InfoPro on Cityscapes: an FCN head of one convolution."""
+    return nn.Sequential(
+        *conv_norm_relu(channels, channels // 2, 3, norm_cfg, bias=True),
+        nn.Dropout2d(0.1),
+        nn.Conv2d(channels // 2, out_features, 1),
+    )

@@ -1,0 +1,113 @@
+"""Labels out of mm data samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def class_labels(data_samples: Sequence[Any]) -> Tensor:
+    """The class of each image.
+
+    Args:
+        data_samples (Sequence[DataSample]): Of mmpretrain.
+
+    Returns:
+        Tensor: Class indices (N, ) int64, or, where Mixup or CutMix are on,
+        soft labels (N, num_classes) of float.
+
+    Raises:
+        ValueError: If the samples have no class.
+    """
+    if 'gt_score' in data_samples[0]:
+        return torch.stack([sample.gt_score for sample in data_samples])
+    if 'gt_label' not in data_samples[0]:
+        raise ValueError(
+            'the data samples have no gt_label, which this local head learns '
+            'from: for segmentation write '
+            "local_heads=dict(type='mmlocal.InfoProHead', "
+            "preset='segmentation', ...) or "
+            "dict(type='mmlocal.GreedyHead', net='segmentation', ...)"
+        )
+    return torch.cat([sample.gt_label for sample in data_samples]).long()
+
+
+def pixel_labels(data_samples: Sequence[Any]) -> Tensor:
+    """The class of each pixel.
+
+    Args:
+        data_samples (Sequence[SegDataSample]): Of mmsegmentation.
+
+    Returns:
+        Tensor: Class indices (N, H, W) int64.
+
+    Raises:
+        ValueError: If the samples have no segmentation map.
+    """
+    if 'gt_sem_seg' not in data_samples[0]:
+        raise ValueError(
+            'the data samples have no gt_sem_seg, which this local head '
+            "learns from: net='segmentation' (preset='segmentation') is for "
+            "segmentors; for a classifier write local_heads.preset='cifar' "
+            "or 'imagenet', or another net"
+        )
+    maps = [sample.gt_sem_seg.data for sample in data_samples]
+    return torch.stack(maps).squeeze(1).long()
+
+
+def check_labels(
+    labels: Tensor,
+    num_classes: int,
+    ignore_index: int | None = None,
+    key: str = 'local_heads.num_classes',
+) -> None:
+    """Raise if a label is no class.
+
+    On an accelerator this waits for the device.
+
+    Args:
+        labels (Tensor): Class indices of any shape, or soft labels
+            (N, num_classes) of float.
+        num_classes (int): How many classes there are.
+        ignore_index (int, optional): A label that is allowed besides.
+        key (str): The config key behind ``num_classes``.
+
+    Raises:
+        ValueError: If a label lies outside 0..num_classes-1.
+    """
+    if labels.is_floating_point():
+        if labels.shape[1] != num_classes:
+            raise ValueError(
+                f'soft labels have {labels.shape[1]} classes, but '
+                f'{key}={num_classes}: write {key}={labels.shape[1]}, as in '
+                "the model's own head"
+            )
+        return
+    wrong = (labels < 0) | (labels >= num_classes)
+    if ignore_index is not None:
+        wrong &= labels != ignore_index
+    if not wrong.any():
+        return
+    low, high = (int(limit) for limit in labels[wrong].aminmax())
+    if low < 0:
+        problem, advice = low, 'label the classes from 0 on in the data set'
+    else:
+        problem, advice = (
+            high,
+            f"write {key}={high + 1} or more, as in the model's own head",
+        )
+    if ignore_index is None:
+        ignored = ''
+    else:
+        ignored = f', and {ignore_index} for no class'
+        advice += (
+            f', or map the label to ignore_index={ignore_index} if it '
+            'stands for no class'
+        )
+    raise ValueError(
+        f'label {problem} is no class of the local head, which has '
+        f'{key}={num_classes} (0..{num_classes - 1}{ignored}): {advice}'
+    )

@@ -1,0 +1,5 @@
+"""Losses that stand alone."""
+
+from .supcon import SupConLoss
+
+__all__ = ['SupConLoss']

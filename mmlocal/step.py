@@ -1,0 +1,97 @@
+"""What the engine hands to the models during one training step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass
+class LocalStep:
+    """One forward in training, seen from inside the model.
+
+    Args:
+        backward (Callable[[Tensor], None]): Propagates a scalar loss back at
+            once, under the loss scale and accumulation of the optimizer
+            wrapper, and frees its graph.
+
+    Attributes:
+        inputs (Tensor): The *preprocessed* batch (N, C, H, W).
+        data_samples (list): Its annotations, as the model's heads get them.
+        preprocessor (nn.Module): The model's data preprocessor.
+        log (dict[str, Tensor]): What local heads reported, detached, with
+            the boundary in the key: ``local_0.loss_task``.
+    """
+
+    backward: Callable[[Tensor], None]
+    inputs: Tensor | None = None
+    data_samples: Any = None
+    preprocessor: nn.Module | None = None
+    log: dict[str, Tensor] = field(default_factory=dict)
+
+    def capture(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Forward pre-hook of the model: record the preprocessed batch."""
+        names = ('inputs', 'data_samples')
+        batch = {**dict(zip(names, args, strict=False)), **kwargs}
+        self.inputs = batch.get('inputs')
+        self.data_samples = batch.get('data_samples')
+        self.preprocessor = getattr(model, 'data_preprocessor', None)
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The augmented input mapped back to [0, 1], (N, C, H, W) float32."""
+        return to_pixels(self.inputs, self.preprocessor)
+
+
+def to_pixels(inputs: Tensor, preprocessor: nn.Module | None) -> Tensor:
+    """Undo the normalization of a data preprocessor.
+
+    Args:
+        inputs (Tensor): Normalized images (N, C, H, W).
+        preprocessor (nn.Module, optional): Holds ``mean`` and ``std`` in
+            units of 8-bit pixels, in the channel order of ``inputs``; without
+            them the images are taken as 0..255 already.
+
+    Returns:
+        Tensor: float32 in [0, 1]; clamped, because Mixup, colour jitter and
+        rounding can leave the range and BCE accepts no target outside it.
+    """
+    pixels = inputs.detach().float()
+    mean = getattr(preprocessor, 'mean', None)
+    if mean is not None:
+        mean, std = mean.view(-1, 1, 1), preprocessor.std.view(-1, 1, 1)
+        pixels = pixels * std + mean
+    return (pixels / 255).clamp_(0, 1)
+
+
+_current: ContextVar[LocalStep | None] = ContextVar('local_step', default=None)
+
+
+def current_step() -> LocalStep | None:
+    """The step being trained, None outside ``optim_context``."""
+    return _current.get()
+
+
+@contextmanager
+def activate(step: LocalStep) -> Iterator[LocalStep]:
+    """Make ``step`` the current one."""
+    token = _current.set(step)
+    try:
+        yield step
+    finally:
+        _current.reset(token)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside any number of distributed wrappers."""
+    from mmengine.model import is_model_wrapper
+
+    while is_model_wrapper(model):
+        model = model.module
+    return model

@@ -1,0 +1,146 @@
+"""Small models and batches that the tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmlocal.registry import MODELS
+
+
+@pytest.fixture(autouse=True)
+def _reproducible():
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+def segmentor_cfg(boundaries=(), local_heads=None, **backbone) -> dict:
+    """A narrow ResNetV1c-18 with an FCN head, 4 classes."""
+    inner = {
+        'type': 'ResNetV1c',
+        'depth': 18,
+        'base_channels': 8,
+        'stem_channels': 8,
+        'strides': (1, 2, 1, 1),
+        'dilations': (1, 1, 2, 4),
+        **backbone,
+    }
+    if local_heads is None:
+        local_heads = {
+            'type': 'mmlocal.InfoProHead',
+            'preset': 'segmentation',
+            'num_classes': 4,
+        }
+    return {
+        'type': 'EncoderDecoder',
+        '_scope_': 'mmseg',
+        'data_preprocessor': {
+            'type': 'SegDataPreProcessor',
+            'mean': [120.0, 110.0, 100.0],
+            'std': [60.0, 55.0, 50.0],
+            'bgr_to_rgb': True,
+            'size': (32, 32),
+        },
+        'backbone': {
+            'type': 'mmlocal.LocalSupervisedBackbone',
+            'backbone': inner,
+            'boundaries': boundaries,
+            'local_heads': local_heads,
+        },
+        'decode_head': {
+            'type': 'FCNHead',
+            'in_channels': 64,
+            'channels': 8,
+            'num_convs': 1,
+            'num_classes': 4,
+            'dropout_ratio': 0,
+        },
+    }
+
+
+def segmentation_batch(size: int = 2, seed: int = 0) -> dict:
+    """Raw images and labels, as a data loader hands them out."""
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    generator = torch.Generator().manual_seed(seed)
+    images, samples = [], []
+    for _ in range(size):
+        image = torch.randint(0, 256, (3, 32, 32), generator=generator)
+        images.append(image.byte())
+        label = torch.randint(0, 4, (1, 32, 32), generator=generator)
+        sample = SegDataSample(gt_sem_seg=PixelData(data=label))
+        sample.set_metainfo({'img_shape': (32, 32), 'ori_shape': (32, 32)})
+        samples.append(sample)
+    return {'inputs': images, 'data_samples': samples}
+
+
+def classifier_cfg(backbone: dict, channels: int, num_classes=10) -> dict:
+    """An mmpretrain classifier over pooled features."""
+    return {
+        'type': 'ImageClassifier',
+        '_scope_': 'mmpretrain',
+        'data_preprocessor': {
+            'mean': [125.0, 123.0, 114.0],
+            'std': [63.0, 62.0, 67.0],
+            'num_classes': num_classes,
+        },
+        'backbone': backbone,
+        'neck': {'type': 'GlobalAveragePooling'},
+        'head': {
+            'type': 'LinearClsHead',
+            'num_classes': num_classes,
+            'in_channels': channels,
+        },
+    }
+
+
+def classification_batch(size=4, side=32, seed=0, num_classes=10) -> dict:
+    """Raw images and class labels."""
+    from mmpretrain.structures import DataSample
+
+    generator = torch.Generator().manual_seed(seed)
+    shape = (size, 3, side, side)
+    images = torch.randint(0, 256, shape, generator=generator).byte()
+    labels = torch.randint(0, num_classes, (size,), generator=generator)
+    samples = [DataSample().set_gt_label(label) for label in labels]
+    return {'inputs': images, 'data_samples': samples}
+
+
+def build(cfg: dict, seed: int = 0) -> nn.Module:
+    """Build and initialize a model."""
+    init_default_scope(cfg.get('_scope_', 'mmengine'))
+    torch.manual_seed(seed)
+    model = MODELS.build(ConfigDict(deepcopy(cfg)))
+    model.init_weights()
+    model.train()
+    return model
+
+
+def grads(model: nn.Module) -> dict[str, torch.Tensor | None]:
+    """Gradients by name, copied."""
+    return {
+        name: None if p.grad is None else p.grad.clone()
+        for name, p in model.named_parameters()
+    }
+
+
+@pytest.fixture
+def helpers():
+    """The functions of this file, for tests."""
+
+    class Helpers:
+        segmentor_cfg: Callable = staticmethod(segmentor_cfg)
+        segmentation_batch: Callable = staticmethod(segmentation_batch)
+        classifier_cfg: Callable = staticmethod(classifier_cfg)
+        classification_batch: Callable = staticmethod(classification_batch)
+        build: Callable = staticmethod(build)
+        grads: Callable = staticmethod(grads)
+
+    return Helpers

@@ -1,0 +1,108 @@
+import pytest
+
+from mmlocal.models.backbones import CIFARResNet
+from mmlocal.models.cut_points import CutPoints, summarize
+from mmlocal.partition import EqualDepth, PublishedSplit
+from mmlocal.partition.published import PUBLISHED_SPLITS
+
+SHAPE = (3, 32, 32)
+
+
+@pytest.fixture(scope='module')
+def points():
+    return {depth: CutPoints(CIFARResNet(depth), SHAPE) for depth in (32, 110)}
+
+
+@pytest.mark.parametrize('depth', [32, 110])
+@pytest.mark.parametrize('num_modules', [2, 3, 4, 8, 16])
+def test_equal_depth_finds_the_published_splits(points, depth, num_modules):
+    found = EqualDepth(num_modules)(points[depth])
+    assert found == PUBLISHED_SPLITS[f'infopro/resnet{depth}-k{num_modules}']
+
+
+@pytest.mark.parametrize(
+    ('depth', 'num_modules', 'layers'),
+    [
+        (32, 2, [15, 16]),
+        (32, 4, [7, 8, 8, 8]),
+        (32, 8, [3] + 7 * [4]),
+        (32, 16, [1] + 15 * [2]),
+        (110, 2, [55, 54]),
+        (110, 4, [25, 28, 28, 28]),
+        (110, 8, [11] + 7 * [14]),
+        (110, 16, [5] + 8 * [6] + 7 * [8]),
+    ],
+)
+def test_layers_of_the_published_splits(points, depth, num_modules, layers):
+    cuts = points[depth].check(
+        PUBLISHED_SPLITS[f'infopro/resnet{depth}-k{num_modules}']
+    )
+    ends = [0, *(cut.depth for cut in cuts), points[depth].depth]
+    assert [b - a for a, b in zip(ends, ends[1:], strict=False)] == layers
+
+
+@pytest.mark.parametrize('name', sorted(PUBLISHED_SPLITS))
+def test_published_splits_can_be_cut(points, name, helpers):
+    split = PublishedSplit(name)(None)
+    kind = name.split('/')[1].split('-')[0]
+    if kind in ('resnet32', 'resnet110'):
+        cuts = points[int(kind[6:])].check(split)
+    else:
+        backbone = helpers.build({**BACKBONES[kind], '_scope_': 'mmpretrain'})
+        cuts = CutPoints(backbone, (3, 224, 224)).check(split)
+    assert [cut.name for cut in cuts] == split
+    if '-k' in name:
+        assert len(split) == int(name.rsplit('-k', 1)[1]) - 1
+
+
+BACKBONES = {
+    'resnet101': {'type': 'ResNet', 'depth': 101},
+    'deeplabv3': {'type': 'ResNet', 'depth': 101},
+    'resnet152': {'type': 'ResNet', 'depth': 152},
+    'resnext101': {'type': 'ResNeXt', 'depth': 101},
+    'vgg13': {'type': 'VGG', 'depth': 13, 'norm_cfg': {'type': 'BN'}},
+    'vgg19': {'type': 'VGG', 'depth': 19, 'norm_cfg': {'type': 'BN'}},
+}
+
+
+def test_vgg_modules_of_dgl(helpers):
+    """Channels and strides of the published K = 10 (spec of DGL, 2.4)."""
+    vgg = helpers.build({**BACKBONES['vgg13'], '_scope_': 'mmpretrain'})
+    points = CutPoints(vgg, (3, 224, 224))
+    cuts = points.check(PUBLISHED_SPLITS['dgl/vgg13-k10'])
+    sizes = [(cut.channels, 224 // cut.stride) for cut in cuts]
+    assert sizes == [
+        *2 * [(64, 224)],
+        *2 * [(128, 112)],
+        *2 * [(256, 56)],
+        *2 * [(512, 28)],
+        (512, 14),
+    ]
+
+
+def test_modules_of_infopro_on_imagenet_and_cityscapes(helpers):
+    resnet = helpers.build({**BACKBONES['resnet101'], '_scope_': 'mmpretrain'})
+    points = CutPoints(resnet, (3, 224, 224))
+    (cut,) = points.check(PUBLISHED_SPLITS['infopro/resnet101'])
+    assert (cut.channels, cut.stride) == (512, 8)
+    (cut,) = points.check(PUBLISHED_SPLITS['infopro/deeplabv3-r101'])
+    assert cut.channels == 1024
+    assert cut.depth == 1 + 3 * (3 + 4 + 13)
+
+
+def test_more_modules_than_blocks(points):
+    with pytest.raises(ValueError, match='write 16 at most'):
+        EqualDepth(17)(points[32])
+
+
+def test_errors():
+    with pytest.raises(ValueError, match='num_modules is 1'):
+        EqualDepth(1)
+    with pytest.raises(ValueError, match='infopro/resnet32-k4') as error:
+        PublishedSplit('infopro/resnet32-k5')
+    assert 'boundaries.name' in str(error.value)
+
+
+def test_summarize():
+    names = ['a.0', 'a.1', 'a.2', 'b.0', 'b.1', 'c']
+    assert summarize(names) == 'a.0 .. a.2, b.0, b.1, c'
