@@ -6,7 +6,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 import torch.nn.functional as F
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -35,13 +34,25 @@ class LocalVisualizationHook(Hook):
         interval (int): Draw at every n-th validation. Defaults to 1.
         min_size (int): Smaller images are enlarged to this height in pixels.
             Defaults to 96.
+        channel_order (str): Of the network's input, ``rgb`` or ``bgr``.
+            Defaults to 'rgb'.
     """
 
     priority = 'NORMAL'
 
     def __init__(
-        self, num_images: int = 4, interval: int = 1, min_size: int = 96
+        self,
+        num_images: int = 4,
+        interval: int = 1,
+        min_size: int = 96,
+        channel_order: str = 'rgb',
     ):
+        if channel_order not in ('rgb', 'bgr'):
+            raise ValueError(
+                f'LocalVisualizationHook.channel_order={channel_order!r}: '
+                "write 'rgb' or 'bgr'."
+            )
+        self.flip = channel_order == 'bgr'
         self.num_images = num_images
         self.interval = interval
         self.min_size = min_size
@@ -83,14 +94,13 @@ class LocalVisualizationHook(Hook):
         preprocessor = model.data_preprocessor
         inputs = preprocessor(data_batch, False)['inputs'][:missing]
         predictions = backbone.predict_local(inputs)
-        flip = not _is_rgb(preprocessor)
         meta = runner.visualizer.dataset_meta or {}
-        images = _to_uint8(to_pixels(inputs, preprocessor), flip)
+        images = self._to_uint8(to_pixels(inputs, preprocessor))
         for row, image in enumerate(images):
             tiles = [self._tile(image, 'input', image.shape[:2])]
             for index, prediction in enumerate(predictions):
                 tiles += self._module_tiles(
-                    prediction, row, index, flip, image.shape[:2], meta
+                    prediction, row, index, image.shape[:2], meta
                 )
             self._rows.append(np.hstack(tiles))
 
@@ -99,7 +109,6 @@ class LocalVisualizationHook(Hook):
         prediction: dict[str, Any],
         row: int,
         index: int,
-        flip: bool,
         size: tuple[int, int],
         meta: dict,
     ) -> list[np.ndarray]:
@@ -111,7 +120,7 @@ class LocalVisualizationHook(Hook):
             name = classes[int(label)] if classes else f'class {int(label)}'
             caption += f': {name} {score:.0%}'
         if (recon := prediction.get('reconstruction')) is not None:
-            image = _to_uint8(recon[row : row + 1], flip)[0]
+            image = self._to_uint8(recon[row : row + 1])[0]
             tiles.append(self._tile(image, caption, size))
         if logits is not None and logits.ndim == 4:
             mask = _mask(logits[row : row + 1], size, meta.get('palette'))
@@ -141,6 +150,12 @@ class LocalVisualizationHook(Hook):
         tile = np.vstack([bar, image])
         return np.pad(tile, ((0, 2), (0, 2), (0, 0)), constant_values=255)
 
+    def _to_uint8(self, pixels: Tensor) -> list[np.ndarray]:
+        """(N, 3, H, W) in [0, 1] as RGB images (H, W, 3)."""
+        pixels = pixels.flip(1) if self.flip else pixels
+        array = (pixels.float() * 255).round().byte().permute(0, 2, 3, 1)
+        return list(array.cpu().numpy())
+
 
 def _stack(rows: list[np.ndarray]) -> np.ndarray:
     width = max(row.shape[1] for row in rows)
@@ -154,22 +169,6 @@ def _stack(rows: list[np.ndarray]) -> np.ndarray:
             for row in rows
         ]
     )
-
-
-def _is_rgb(preprocessor: torch.nn.Module) -> bool:
-    """Whether images are RGB behind the preprocessor (they are read BGR)."""
-    return bool(
-        getattr(preprocessor, 'channel_conversion', False)
-        or getattr(preprocessor, '_channel_conversion', False)
-        or getattr(preprocessor, 'to_rgb', False)
-    )
-
-
-def _to_uint8(pixels: Tensor, flip: bool) -> list[np.ndarray]:
-    """(N, 3, H, W) in [0, 1] as RGB images (H, W, 3)."""
-    pixels = pixels.flip(1) if flip else pixels
-    array = (pixels.float() * 255).round().byte().permute(0, 2, 3, 1)
-    return list(array.cpu().numpy())
 
 
 def _mask(

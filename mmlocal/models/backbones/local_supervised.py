@@ -18,7 +18,7 @@ from mmlocal.step import LocalStep, current_step
 
 from ..checkpointing import update_statistics_once
 from ..cut_points import CutPoint, CutPoints, replace, single_tensor
-from ..local_heads.base import Boundary, LocalHead
+from ..local_heads.base import Boundary, build_local_head
 
 
 @MODELS.register_module()
@@ -301,23 +301,8 @@ def _build_heads(
             index=index,
             count=len(cuts),
         )
-        if not _is_local_head(cfg):
-            raise ValueError(
-                f'model.backbone.local_heads: {cfg["type"]} is no local '
-                "head; write dict(type='mmlocal.TaskHead', head=dict(type="
-                f'{cfg["type"]!r}, ...)) to use a head of another library.'
-            )
-        heads.append(MODELS.build(cfg, default_args=dict(boundary=boundary)))
+        heads.append(build_local_head(cfg, boundary))
     return heads
-
-
-def _is_local_head(cfg: dict) -> bool:
-    kind = cfg['type']
-    if isinstance(kind, str):
-        with MODELS.switch_scope_and_registry(None) as registry:
-            kind = registry.get(kind)
-    # A name that is not registered is reported by the registry.
-    return kind is None or issubclass(kind, LocalHead)
 
 
 def _mean(value: Tensor | Sequence[Tensor]) -> Tensor:

@@ -10,6 +10,8 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmlocal.registry import MODELS
+
 
 @dataclass(frozen=True)
 class Boundary:
@@ -117,6 +119,30 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
             )
         feat = feat[:, extra:].transpose(1, 2)
         return feat.reshape(feat.shape[0], -1, h, w)
+
+
+def build_local_head(cfg: dict, boundary: Boundary) -> LocalHead:
+    """Build the head that a config describes.
+
+    Args:
+        cfg (dict): With the ``type`` of a local head.
+        boundary (Boundary): Where the head sits.
+
+    Raises:
+        ValueError: If the type is a head of another library.
+    """
+    kind = cfg['type']
+    if isinstance(kind, str):
+        with MODELS.switch_scope_and_registry(None) as registry:
+            kind = registry.get(kind)
+    # A name that is not registered is reported by `build`.
+    if kind is not None and not issubclass(kind, LocalHead):
+        raise ValueError(
+            f'local_heads: {cfg["type"]} is no local head; write '
+            f"dict(type='mmlocal.TaskHead', head=dict(type={cfg['type']!r}, "
+            '...)) to use a head of another library.'
+        )
+    return MODELS.build(cfg, default_args={'boundary': boundary})
 
 
 def token_grid(num_tokens: int) -> tuple[int, int] | None:

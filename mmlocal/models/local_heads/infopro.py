@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from mmlocal.registry import MODELS
 from mmlocal.step import current_step
 
-from .base import Boundary, LocalHead
+from .base import Boundary, LocalHead, build_local_head
 from .decoders import CIFARDecoder, ProgressiveDecoder
 from .greedy import GreedyHead
 from .layers import BN, kaiming_convs, upcast
@@ -121,7 +121,7 @@ class InfoProHead(LocalHead):
                 norm_cfg=norm_cfg,
             )
         else:
-            self.task = MODELS.build(task, default_args={'boundary': boundary})
+            self.task = build_local_head(task, boundary)
 
     def init_weights(self) -> None:
         """Initialize as published; ``init_cfg`` comes after."""

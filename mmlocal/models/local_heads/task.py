@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from inspect import Parameter, signature
 from typing import Any
 
@@ -84,7 +83,7 @@ class TaskHead(LocalHead):
 
 def _build(cfg: dict, channels: int) -> nn.Module:
     """Build a part; ``in_channels`` is filled in where it takes one."""
-    cfg, kind = deepcopy(cfg), cfg['type']
+    kind = cfg['type']
     if isinstance(kind, str):
         with MODELS.switch_scope_and_registry(None) as registry:
             kind = registry.get(kind)

@@ -59,8 +59,8 @@ class SupConLoss(nn.Module):
             self_NN = torch.eye(
                 len(labels), dtype=torch.bool, device=labels.device
             )
-            # The smallest number instead of -inf: a batch of one has no
-            # other image, and would turn into NaN.
+            # Not -inf: in a batch of one nothing else is left to sum, and
+            # the result must stay finite.
             lowest = torch.finfo(sim_NN.dtype).min
             others_NN = sim_NN.masked_fill(self_NN, lowest)
             log_prob_NN = sim_NN - others_NN.logsumexp(1, keepdim=True)

@@ -92,23 +92,29 @@ def test_soft_labels(boundary, class_samples):
         head.loss(feat, IMAGES, samples)
 
 
-def segmentation_head(boundary):
-    head = GreedyHead(boundary(8, 8), net='segmentation', num_classes=3)
+def segmentation_head(boundary, **kwargs):
+    head = GreedyHead(
+        boundary(8, 8), net='segmentation', num_classes=3, **kwargs
+    )
     return head.eval()  # no dropout
 
 
-def test_pixel_loss_is_the_mean_over_valid_pixels(boundary, pixel_samples):
-    head = segmentation_head(boundary)
+@pytest.mark.parametrize('ignore_index', [255, 1])
+def test_pixel_loss_is_the_mean_over_valid_pixels(
+    ignore_index, boundary, pixel_samples
+):
+    head = segmentation_head(boundary, ignore_index=ignore_index)
+    head.net[-1].bias.data[1] += 1  # predict the ignored class, too
     feat = torch.randn(2, 8, 4, 5)
     labels = torch.randint(0, 3, (2, 32, 40))
-    labels[:, 5:25] = 255
+    labels[:, 5:25] = ignore_index
     losses = head.loss(feat, IMAGES, pixel_samples(labels))
     logits = F.interpolate(
         head.net(feat), (32, 40), mode='bilinear', align_corners=True
     )
-    expected = F.cross_entropy(logits, labels, ignore_index=255)
+    expected = F.cross_entropy(logits, labels, ignore_index=ignore_index)
     torch.testing.assert_close(losses['loss_task'], expected)
-    valid = labels != 255
+    valid = labels != ignore_index
     right = (logits.argmax(1) == labels)[valid].float().mean()
     torch.testing.assert_close(losses['acc'], 100 * right)
     assert head.predict(feat, IMAGES)['logits'].shape == (2, 3, 4, 5)
@@ -190,10 +196,14 @@ def test_feature_is_not_written_to(net, boundary):
 
 
 @pytest.mark.parametrize('loss', ['softmax', 'contrast'])
-def test_float32_loss_under_autocast(loss, boundary, class_samples):
+def test_loss_in_float32(loss, boundary, class_samples):
+    """Under autocast, and with weights of low precision."""
     head = GreedyHead(boundary(8), net='1c2f', loss=loss, num_classes=4)
+    feat = torch.randn(8, 8, 8, 8)
     with torch.autocast('cpu', torch.bfloat16):
-        losses = head.loss(torch.randn(8, 8, 8, 8), IMAGES, class_samples())
+        losses = head.loss(feat, IMAGES, class_samples())
+    assert losses['loss_task'].dtype == torch.float32
+    losses = head.bfloat16().loss(feat.bfloat16(), IMAGES, class_samples())
     assert losses['loss_task'].dtype == torch.float32
 
 
