@@ -22,7 +22,8 @@ class Visualizer:
 
 
 def validate(hook, model, batches):
-    runner = SimpleNamespace(model=model.eval(), visualizer=Visualizer(), iter=7)
+    model.eval()
+    runner = SimpleNamespace(model=model, visualizer=Visualizer(), iter=7)
     for index, batch in enumerate(batches):
         hook.after_val_iter(runner, index, batch, [])
     hook.after_val_epoch(runner)

@@ -32,7 +32,8 @@ class LocalSupervisedBackbone(BaseModule):
     checkpoint keys; only ``local_heads.*`` comes on top.
 
     Outputs that stem from finished modules are detached: a decode head that
-    reads one trains itself, not the backbone.
+    reads one trains itself, and at most layers that this output has to
+    itself, not the module.
 
     Args:
         backbone (dict): Config of any registered backbone.
@@ -229,12 +230,13 @@ class LocalSupervisedBackbone(BaseModule):
                 return type(value)(items)
             if not isinstance(value, Tensor) or value.grad_fn is None:
                 return value
-            nodes = _graph_nodes(value, alive, stop=finished)
-            if nodes is not None:
+            nodes = _graph_nodes(value, alive | finished)
+            parents = {p for node in nodes for p in _parents(node)}
+            if finished.isdisjoint(parents | {value.grad_fn}):
                 alive.update(nodes)
                 return value
             detached.append(path)
-            return value.detach()
+            return _cut_off(value, nodes)
 
         outputs = visit(outputs, 'outs')
         if detached and not self._warned_outputs:
@@ -243,7 +245,7 @@ class LocalSupervisedBackbone(BaseModule):
                 f'{", ".join(detached)} of the backbone stem from modules '
                 'that have trained already and are handed out detached: a '
                 'decode or auxiliary head that reads them trains itself '
-                'only, and so do layers between a module and such an output.',
+                'only.',
                 logger='current',
             )
         return outputs
@@ -312,24 +314,49 @@ def _mean(value: Tensor | Sequence[Tensor]) -> Tensor:
     return sum(item.mean() for item in value)
 
 
-def _graph_nodes(
-    tensor: Tensor, known: set[Node], stop: set[Node] | None = None
-) -> set[Node] | None:
-    """Nodes behind ``tensor`` that are not ``known``.
-
-    None if one of ``stop`` is among them.
-    """
+def _graph_nodes(tensor: Tensor, known: set[Node]) -> set[Node]:
+    """Nodes behind ``tensor``, up to those that are ``known``."""
     nodes: set[Node] = set()
     stack = [tensor.grad_fn]
     while stack:
         node = stack.pop()
-        if node is None or node in nodes or node in known:
-            continue
-        if stop is not None and node in stop:
-            return None
-        nodes.add(node)
-        stack.extend(fn for fn, _ in node.next_functions)
+        if node is not None and node not in nodes and node not in known:
+            nodes.add(node)
+            stack.extend(_parents(node))
     return nodes
+
+
+def _parents(node: Node) -> list[Node | None]:
+    return [parent for parent, _ in node.next_functions]
+
+
+def _cut_off(output: Tensor, nodes: set[Node]) -> Tensor:
+    """Detach an output from a finished module, not from its own layers.
+
+    ``nodes`` are those between the module and the output, as the norm layer
+    that Swin and ConvNeXt have at each output.
+    """
+    weights = [node.variable for node in nodes if hasattr(node, 'variable')]
+    if not weights:
+        return output.detach()
+    return _OwnLayers.apply([output], output.detach(), *weights)
+
+
+class _OwnLayers(torch.autograd.Function):
+    """Leads a gradient to an output's own layers and no further.
+
+    The weights are inputs of the node, so that DDP finds them in the graph.
+    """
+
+    @staticmethod
+    def forward(ctx, attached: list[Tensor], detached: Tensor, *weights):
+        ctx.attached, ctx.weights = attached, weights
+        return detached.view_as(detached)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (output,) = ctx.attached
+        return None, None, *torch.autograd.grad(output, ctx.weights, grad)
 
 
 def _hide_inner_prefix(module, state_dict, prefix, local_metadata) -> None:

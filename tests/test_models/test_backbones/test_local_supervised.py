@@ -182,6 +182,45 @@ def test_outputs_of_finished_modules_are_detached(helpers):
     sum(out.sum() for out in outs if out.requires_grad).backward()
 
 
+def test_norm_layers_at_the_outputs_train(helpers):
+    """Swin normalizes each output: the decode head trains those layers."""
+    inner = {
+        'type': 'SwinTransformer',
+        'embed_dims': 8,
+        'depths': (1, 1, 1, 1),
+        'num_heads': (1, 1, 2, 2),
+        'window_size': 4,
+        'out_indices': (0, 1, 2, 3),
+    }
+    cfg = helpers.segmentor_cfg(['stages.2.blocks.0'])
+    cfg['backbone']['backbone'] = inner
+    cfg['decode_head'] |= {
+        'in_channels': [8, 16, 32, 64],
+        'in_index': [0, 1, 2, 3],
+        'input_transform': 'resize_concat',
+    }
+    batch = helpers.segmentation_batch()
+    model, oracle = helpers.build(cfg), helpers.build(cfg)
+    _fix_dropout(model), _fix_dropout(oracle)
+    found = gradients_of_a_step(model, batch, helpers)
+
+    # The oracle cuts at the input of each layer.
+    swin = oracle.backbone.backbone
+    for layer in (swin.norm0, swin.norm1):
+        layer.register_forward_pre_hook(lambda layer, args: args[0].detach())
+    sum(joint_losses(oracle, batch)).backward()
+    expected = helpers.grads(oracle)
+    assert found['backbone.backbone.norm0.weight'].any()
+    for name, gradient in expected.items():
+        assert torch.equal(found[name], gradient), name
+
+
+def _fix_dropout(model):
+    for module in model.modules():
+        if 'Drop' in type(module).__name__:
+            module.eval()
+
+
 def test_each_batch_is_normalized_once(helpers):
     """Invariant 9, with checkpointing inside of modules and without."""
     buffers = []
