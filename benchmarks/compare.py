@@ -1,0 +1,115 @@
+"""Train several configs under one schedule and print them side by side.
+
+    python benchmarks/compare.py configs/e2e/resnet32_cifar10.py \\
+        configs/infopro/resnet32_cifar10_k2_contrast.py \\
+        --settings benchmarks/settings/cifar10_short.py \\
+        --metric accuracy/top1
+
+Each config is trained by tools/train.py in a process of its own, one after
+the other, with the same settings on top and the same seeds. A run that is
+complete in the work dir is not repeated, so that a comparison can be cut off
+and gone on with. The table (Markdown) shows the metric of the last validation, its mean
+and range over seeds, and the median time of an iteration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, median
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Run the comparison."""
+    args = parse_args()
+    rows = []
+    for config in args.configs:
+        runs = []
+        for seed in args.seeds:
+            name = f'{config.parent.name}_{config.stem}_seed{seed}'
+            work_dir = args.work_dir / name
+            if not (work_dir / 'done').exists():
+                train(config, work_dir, seed, args)
+            runs.append(read(work_dir, args.metric))
+            rows = [row for row in rows if row[0] != config]
+            rows.append((config, runs))
+            print(table(rows, args.metric), flush=True)
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('configs', nargs='+', type=Path)
+    parser.add_argument('--metric', required=True, help='as in the log')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0])
+    parser.add_argument(
+        '--work-dir', type=Path, default=Path('work_dirs/compare')
+    )
+    parser.add_argument(
+        '--settings',
+        type=Path,
+        required=True,
+        help='a config that is merged into each of the others',
+    )
+    return parser.parse_args()
+
+
+def train(
+    config: Path, work_dir: Path, seed: int, args: argparse.Namespace
+) -> None:
+    """Run tools/train.py; its output goes to the work dir."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    leaf = work_dir / 'config.py'
+    leaf.write_text(
+        f'_base_ = [{str(config.resolve())!r}]\n{args.settings.read_text()}'
+    )
+    command = [sys.executable, ROOT / 'tools/train.py', leaf]
+    command += ['--work-dir', work_dir]
+    command += ['--cfg-options', f'randomness.seed={seed}']
+    with open(work_dir / 'output.txt', 'w') as output:
+        status = subprocess.call(
+            list(map(str, command)), stdout=output, stderr=subprocess.STDOUT
+        )
+    if status:
+        sys.exit(f'{config} failed: see {work_dir / "output.txt"}')
+    (work_dir / 'done').touch()
+
+
+def read(work_dir: Path, metric: str) -> dict[str, float]:
+    """The last value of the metric and the median time of an iteration."""
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for line in logs[-1].read_text().splitlines()]
+    values = [line[metric] for line in lines if metric in line]
+    if not values:
+        known = sorted({key for line in lines for key in line})
+        sys.exit(f'{logs[-1]} has no {metric!r}, but {known}')
+    times = [line['time'] for line in lines if 'lr' in line]
+    return {'metric': values[-1], 'time': median(times)}
+
+
+def table(
+    rows: list[tuple[Path, list[dict[str, float]]]], metric: str
+) -> str:
+    """A Markdown table, one row a config."""
+    lines = [f'| config | {metric} | range | s/iter |', '|---|---|---|---|']
+    for config, runs in rows:
+        values = [run['metric'] for run in runs]
+        spread = f'{min(values):.2f} .. {max(values):.2f}'
+        time = median(run['time'] for run in runs)
+        name = f'{config.parent.name}/{config.name}'
+        lines.append(
+            f'| {name} | {mean(values):.2f} | {spread} | {time:.3f} |'
+        )
+    return '\n'.join([*lines, ''])
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,12 @@
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(
+        type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4
+    ),
+)
+param_scheduler = [
+    dict(type='mmlocal.WarmupCosineLR', warmup=2, warmup_lr=0.01)
+]
+train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=5)
+val_cfg = dict()
+test_cfg = dict()

@@ -1,0 +1,10 @@
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-4),
+)
+param_scheduler = [
+    dict(type='PolyLR', power=0.9, eta_min=1e-6, by_epoch=False)
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=250)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')

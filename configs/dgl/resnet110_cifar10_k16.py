@@ -1,0 +1,2 @@
+_base_ = '../greedy/resnet110_cifar10_k16.py'
+model = dict(backbone=dict(local_heads=dict(net='mlp-sr')))

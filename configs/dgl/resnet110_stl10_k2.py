@@ -1,0 +1,2 @@
+_base_ = '../greedy/resnet110_stl10_k2.py'
+model = dict(backbone=dict(local_heads=dict(net='mlp-sr')))

@@ -1,0 +1,17 @@
+_base_ = '../e2e/resnet152_imagenet_50e.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmlocal.LocalSupervisedBackbone',
+        backbone=_base_.model.backbone,
+        boundaries=dict(
+            type='mmlocal.PublishedSplit', name='dgl/resnet152-k2'
+        ),
+        local_heads=dict(
+            type='mmlocal.GreedyHead', net='mlp-sr', num_classes=1000
+        ),
+    )
+)
+optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
+custom_hooks = [dict(type='mmlocal.LocalLossHook')]
+find_unused_parameters = True  # read only when distributed

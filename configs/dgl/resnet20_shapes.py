@@ -1,0 +1,2 @@
+_base_ = '../greedy/resnet20_shapes.py'
+model = dict(backbone=dict(local_heads=dict(net='mlp-sr')))

@@ -1,0 +1,2 @@
+_base_ = '../greedy/resnet32_cifar10_k4.py'
+model = dict(backbone=dict(local_heads=dict(net='mlp-sr')))

@@ -1,0 +1,6 @@
+_base_ = './deeplabv3_r18_camvid.py'
+model = dict(
+    backbone=dict(depth=50),
+    decode_head=dict(in_channels=2048, channels=512),
+    auxiliary_head=dict(in_channels=1024, channels=256),
+)

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/densenet_cifar.py',
+    '../_base_/datasets/cifar10.py',
+    '../_base_/schedules/cosine_160e.py',
+    '../_base_/default_runtime_cls.py',
+]

@@ -1,0 +1,2 @@
+_base_ = './resnet101_imagenet.py'
+model = dict(backbone=dict(depth=152))

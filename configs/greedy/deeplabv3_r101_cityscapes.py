@@ -1,0 +1,21 @@
+_base_ = '../e2e/deeplabv3_r101_cityscapes.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmlocal.LocalSupervisedBackbone',
+        backbone=_base_.model.backbone,
+        boundaries=['layer3.13'],
+        local_heads=dict(
+            type='mmlocal.GreedyHead',
+            net='segmentation',
+            num_classes=19,
+            norm_cfg=dict(type='SyncBN'),
+        ),
+    )
+)
+optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
+custom_hooks = [
+    dict(type='mmlocal.LocalLossHook'),
+    dict(type='mmlocal.LocalVisualizationHook'),
+]
+find_unused_parameters = True  # read only when distributed

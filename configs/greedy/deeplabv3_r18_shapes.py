@@ -1,0 +1,21 @@
+_base_ = '../e2e/deeplabv3_r18_shapes.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmlocal.LocalSupervisedBackbone',
+        backbone=_base_.model.backbone,
+        boundaries=['layer3.0'],
+        local_heads=dict(
+            type='mmlocal.GreedyHead',
+            net='segmentation',
+            num_classes=6,
+            norm_cfg=dict(type='SyncBN'),
+        ),
+    )
+)
+optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
+custom_hooks = [
+    dict(type='mmlocal.LocalLossHook'),
+    dict(type='mmlocal.LocalVisualizationHook'),
+]
+find_unused_parameters = True  # read only when distributed

@@ -1,0 +1,16 @@
+# The split is not published: equal depth.
+_base_ = '../e2e/densenet-bc-100-12_cifar10.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmlocal.LocalSupervisedBackbone',
+        backbone=_base_.model.backbone,
+        boundaries=dict(type='mmlocal.EqualDepth', num_modules=2),
+        local_heads=dict(
+            type='mmlocal.GreedyHead', net='0c1f', num_classes=10
+        ),
+    )
+)
+optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
+custom_hooks = [dict(type='mmlocal.LocalLossHook')]
+find_unused_parameters = True  # read only when distributed

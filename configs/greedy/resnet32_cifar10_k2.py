@@ -1,0 +1,17 @@
+_base_ = '../e2e/resnet32_cifar10.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmlocal.LocalSupervisedBackbone',
+        backbone=_base_.model.backbone,
+        boundaries=dict(
+            type='mmlocal.PublishedSplit', name='infopro/resnet32-k2'
+        ),
+        local_heads=dict(
+            type='mmlocal.GreedyHead', net='0c1f', num_classes=10
+        ),
+    )
+)
+optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
+custom_hooks = [dict(type='mmlocal.LocalLossHook')]
+find_unused_parameters = True  # read only when distributed

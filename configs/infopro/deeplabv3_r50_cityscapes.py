@@ -1,0 +1,24 @@
+# The paper trains R101 only: the middle of layer3, and R101's weights.
+_base_ = '../e2e/deeplabv3_r50_cityscapes.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmlocal.LocalSupervisedBackbone',
+        backbone=_base_.model.backbone,
+        boundaries=['layer3.3'],
+        local_heads=dict(
+            type='mmlocal.InfoProHead',
+            preset='segmentation',
+            num_classes=19,
+            recon_weight=1.5,
+            task_weight=1.0,
+            norm_cfg=dict(type='SyncBN'),
+        ),
+    )
+)
+optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
+custom_hooks = [
+    dict(type='mmlocal.LocalLossHook'),
+    dict(type='mmlocal.LocalVisualizationHook'),
+]
+find_unused_parameters = True  # read only when distributed

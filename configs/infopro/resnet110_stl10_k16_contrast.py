@@ -1,0 +1,7 @@
+_base_ = './resnet110_stl10_k2_contrast.py'
+model = dict(
+    backbone=dict(
+        boundaries=dict(name='infopro/resnet110-k16'),
+        local_heads=dict(recon_weight=(20.0, 10.0), task_weight=(0.5, 0.1)),
+    )
+)

@@ -1,0 +1,7 @@
+_base_ = './resnet32_cifar10_k2_contrast.py'
+model = dict(
+    backbone=dict(
+        boundaries=dict(name='infopro/resnet32-k8'),
+        local_heads=dict(recon_weight=(5.0, 0.0), task_weight=(0.0, 2.0)),
+    )
+)

@@ -1,0 +1,25 @@
+_base_ = '../e2e/resnext101-32x8d_imagenet.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmlocal.LocalSupervisedBackbone',
+        backbone=_base_.model.backbone,
+        boundaries=dict(
+            type='mmlocal.PublishedSplit', name='infopro/resnext101-32x8d'
+        ),
+        local_heads=dict(
+            type='mmlocal.InfoProHead',
+            preset='imagenet',
+            task='softmax',
+            num_classes=1000,
+            recon_weight=5.0,
+            task_weight=0.75,
+        ),
+    )
+)
+optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
+custom_hooks = [
+    dict(type='mmlocal.LocalLossHook'),
+    dict(type='mmlocal.LocalVisualizationHook', interval=10),
+]
+find_unused_parameters = True  # read only when distributed

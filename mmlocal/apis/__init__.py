@@ -1,0 +1,1 @@
+"""What stands above models and engine, for tools and users."""

@@ -1,0 +1,234 @@
+"""Every shipped config, against the papers and against its twin."""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from functools import cache, partial
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import MODELS, init_default_scope
+
+from mmlocal.partition.published import PUBLISHED_SPLITS
+
+ROOT = Path(__file__).parents[1] / 'configs'
+NAMES = sorted(
+    str(path.relative_to(ROOT).with_suffix(''))
+    for folder in ('infopro', 'greedy', 'dgl', 'e2e')
+    for path in (ROOT / folder).glob('*.py')
+)
+LOCAL = [name for name in NAMES if not name.startswith('e2e/')]
+
+
+@cache
+def load(name: str) -> Config:
+    return Config.fromfile(ROOT / f'{name}.py')
+
+
+def twin(name: str) -> str:
+    """The end-to-end config of a local one."""
+    name = name.split('/')[1]
+    return 'e2e/' + re.sub(r'_(balanced-)?k\d+(_\w+)?$', '', name)
+
+
+def build_model(name: str, monkeypatch):
+    """The model, without memory for its weights."""
+    cfg = deepcopy(load(name))
+    init_default_scope(cfg.default_scope)
+    model = cfg.model
+    model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    # mmpretrain's ResNet reads the numbers of a linspace.
+    linspace = partial(torch.linspace, device='cpu')
+    monkeypatch.setattr(torch, 'linspace', linspace)
+    with torch.device('meta'):
+        return MODELS.build(model)
+
+
+def structure(name: str) -> str:
+    """What decides how a model is cut, so that equals are built once."""
+    backbone = load(name).model.backbone.to_dict()
+    split = backbone.get('boundaries')
+    if isinstance(split, dict) and 'name' in split:
+        backbone['boundaries'] = PUBLISHED_SPLITS[split['name']]
+    heads = backbone.pop('local_heads', {})
+    values = ('recon_weight', 'task_weight', 'task')  # tested below
+    heads = {k: v for k, v in heads.items() if k not in values}
+    return f'{backbone} {heads}'
+
+
+# The first config of each structure.
+UNIQUE = {structure(name): name for name in reversed(NAMES)}.values()
+
+# Backbone, heads and auxiliary nets.
+PARAMETERS = {
+    'infopro/resnet32_cifar10_k16_contrast': 1_144_351,
+    'infopro/resnet110_cifar10_k16_contrast': 2_408_159,
+    'infopro/resnet110_cifar10_balanced-k4_contrast': 1_832_923,
+    'infopro/resnet101_imagenet': 49_299_419,
+    'infopro/resnet152_imagenet': 64_943_067,
+    'infopro/resnext101-32x8d_imagenet': 93_541_595,
+    'infopro/deeplabv3_r101_cityscapes': 92_007_268,
+    'e2e/resnet110_cifar10': 1_730_714,
+}
+
+
+@pytest.mark.parametrize('name', sorted(UNIQUE))
+def test_model_is_built(name, monkeypatch):
+    model = build_model(name, monkeypatch)
+    total = sum(p.numel() for p in model.parameters())
+    assert total == PARAMETERS.get(name, total)
+    if name.startswith('e2e/'):
+        assert not hasattr(model.backbone, 'local_heads')
+        return
+    count = re.search(r'_(?:\w+-)?k(\d+)', name)
+    modules = int(count[1]) if count else 2
+    assert len(model.backbone.boundaries) == modules - 1
+    assert len(model.backbone.local_heads) == modules - 1
+    check_isolation(model.backbone)
+
+
+def check_isolation(backbone):
+    """Invariant 2: no parameter is behind the outputs of two modules."""
+    features = []
+
+    def cut(module, args):
+        features.append(args[0])
+        return (args[0].detach(), *args[1:])
+
+    backbone.eval()
+    inner = backbone.backbone
+    for name in backbone.boundaries:
+        inner.get_submodule(name).register_forward_pre_hook(cut)
+    features += inner(torch.zeros(2, 3, 224, 224, device='meta'))[-1:]
+    owners = [parameters_behind(feature) for feature in features]
+    assert len(owners) == len(backbone.boundaries) + 1 and all(owners)
+    assert len(set.union(*owners)) == sum(map(len, owners))
+
+
+def parameters_behind(feature):
+    """Ids of the parameters that the feature's gradient would reach."""
+    found, seen, stack = set(), set(), [feature.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, 'variable'):
+            found.add(id(node.variable))
+        stack += [parent for parent, _ in node.next_functions]
+    return found
+
+
+def test_the_published_counts_are_compared():
+    assert set(PARAMETERS) <= set(UNIQUE)
+
+
+@pytest.mark.parametrize('name', LOCAL)
+def test_only_four_places_differ_from_end_to_end(name):
+    local, plain = load(name).to_dict(), load(twin(name)).to_dict()
+    for cfg in local, plain:
+        cfg['optim_wrapper'].pop('type')
+    wrapper = local['model'].pop('backbone')
+    assert wrapper['type'] == 'mmlocal.LocalSupervisedBackbone'
+    assert wrapper['backbone'] == plain['model'].pop('backbone')
+    assert local.pop('find_unused_parameters') is True
+    assert {'type': 'mmlocal.LocalLossHook'} in local.pop('custom_hooks')
+    for cfg in local, plain:
+        cfg.pop('crop_size', None)  # a helper variable
+    assert local == plain
+
+
+@pytest.mark.parametrize('name', LOCAL)
+def test_local_optim_wrapper_and_classes(name):
+    cfg = load(name)
+    assert cfg.optim_wrapper.type.startswith('mmlocal.Local')
+    own = cfg.model.get('decode_head') or cfg.model.head
+    assert cfg.model.backbone.local_heads.num_classes == own.num_classes
+
+
+# (lambda1, lambda2) of the first boundary -> of the last: the paper's code.
+WEIGHTS = {
+    'resnet32_cifar10_k2': (5, 1),
+    'resnet32_cifar10_k4': (6, 0, 1, 2),
+    'resnet32_cifar10_k8': (5, 0, 0, 2),
+    'resnet32_cifar10_k16': (5, 0.05, 0.2, 0.5),
+    'resnet110_cifar10_k2': (5, 0.5),
+    'resnet110_cifar10_k4': (1, 0, 0, 1),
+    'resnet110_cifar10_k8': (5, 0, 0, 1),
+    'resnet110_cifar10_k16': (5, 0, 0.5, 1),
+    'resnet110_cifar10_balanced-k2': (5, 0.1),
+    'resnet110_cifar10_balanced-k3': (5, 0, 5, 0.1),
+    'resnet110_cifar10_balanced-k4': (5, 0, 5, 0.1),
+    'resnet110_stl10_k2': (10, 1),
+    'resnet110_stl10_k4': (20, 0.2, 5, 2),
+    'resnet110_stl10_k8': (20, 0.2, 5, 1),
+    'resnet110_stl10_k16': (20, 0.5, 10, 0.1),
+    'resnet110_stl10_balanced-k2': (20, 1),
+    'resnet110_stl10_balanced-k3': (20, 0.5, 5, 2),
+    'resnet110_stl10_balanced-k4': (20, 0.5, 10, 1),
+    'resnet110_svhn_k2': (1, 0.1),
+    'resnet110_svhn_k4': (5, 0, 0.5, 1),
+    'resnet110_svhn_k8': (5, 0, 0.5, 2),
+    'resnet110_svhn_k16': (5, 0.2, 0.5, 1),
+}
+
+
+@pytest.mark.parametrize('task', ['contrast', 'softmax'])
+@pytest.mark.parametrize('name', WEIGHTS)
+def test_cifar_weights_and_splits(name, task):
+    backbone = load(f'infopro/{name}_{task}').model.backbone
+    heads = backbone.local_heads
+    recon, label, *last = WEIGHTS[name]
+    if last:
+        recon, label = (recon, last[0]), (label, last[1])
+    assert (heads.recon_weight, heads.task_weight) == (recon, label)
+    assert (heads.task, heads.preset) == (task, 'cifar')
+    net, data, split = name.split('_')
+    balanced = f'{net}-{data}-{split}'
+    expected = balanced if 'balanced' in split else f'{net}-{split}'
+    assert backbone.boundaries.name == f'infopro/{expected}'
+
+
+@pytest.mark.parametrize(
+    ('name', 'crop', 'batch', 'lr', 'recon', 'task'),
+    [
+        ('deeplabv3_r101_cityscapes', (512, 1024), 2, 0.01, 1.5, 1),
+        ('deeplabv3_r101_cityscapes_bs12', (512, 1024), 3, 0.015, 1, 0.1),
+        ('deeplabv3_r101_cityscapes-640x1280', (640, 1280), 2, 0.015, 2, 1),
+    ],
+)
+def test_cityscapes_settings(name, crop, batch, lr, recon, task):
+    cfg = load(f'infopro/{name}')
+    heads = cfg.model.backbone.local_heads
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    crops = [t.crop_size for t in pipeline if t.type == 'RandomCrop']
+    assert (heads.recon_weight, heads.task_weight) == (recon, task)
+    assert crops == [crop]
+    assert cfg.model.data_preprocessor.size == crop
+    assert cfg.train_dataloader.batch_size == batch  # on each of 4 GPUs
+    assert cfg.optim_wrapper.optimizer.lr == lr
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_pipelines_and_preprocessors_are_built(name):
+    cfg = load(name)
+    init_default_scope(cfg.default_scope)
+    for loader in 'train_dataloader', 'val_dataloader', 'test_dataloader':
+        Compose(cfg[loader].dataset.pipeline)
+    assert cfg.model.get('_scope_') == cfg.default_scope
+
+
+def test_cifar_crops_from_a_reflected_border():
+    cfg = load('e2e/resnet32_cifar10')
+    init_default_scope('mmpretrain')
+    pad = Compose(cfg.train_dataloader.dataset.pipeline[:1])
+    image = torch.arange(32 * 32 * 3).reshape(32, 32, 3).byte().numpy()
+    padded = pad({'img': image})['img']
+    border = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    expected = torch.nn.functional.pad(border, (4,) * 4, mode='reflect')
+    assert padded.shape == (40, 40, 3)
+    assert (padded == expected[0].permute(1, 2, 0).byte().numpy()).all()

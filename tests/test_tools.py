@@ -1,0 +1,285 @@
+"""tools/train.py and tools/test.py, up to the runner."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+ROOT = Path(__file__).parents[1]
+SEG = str(ROOT / 'configs/infopro/deeplabv3_r18_shapes.py')
+CLS = str(ROOT / 'configs/infopro/resnet20_shapes.py')
+E2E = str(ROOT / 'configs/e2e/deeplabv3_r18_shapes.py')
+CITYSCAPES = str(ROOT / 'configs/infopro/deeplabv3_r101_cityscapes.py')
+
+
+def tool(name: str):
+    path = ROOT / 'tools' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(f'tools_{name}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TRAIN, TEST = tool('train'), tool('test')
+
+
+def parse(module, *argv: str) -> Config:
+    return module.make_config(module.make_parser().parse_args(argv))
+
+
+def error(capsys, module, *argv: str) -> str:
+    """What a user reads, in one line, before the tool ends."""
+    with pytest.raises(SystemExit) as info:
+        module.main(argv)
+    assert info.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / 'weights.pth'
+    path.touch()
+    return str(path)
+
+
+def test_twins_do_not_share_a_work_dir():
+    assert parse(TRAIN, SEG).work_dir == 'work_dirs/infopro/' + Path(SEG).stem
+    assert parse(TRAIN, E2E).work_dir == 'work_dirs/e2e/' + Path(E2E).stem
+    assert parse(TRAIN, SEG, '--work-dir', 'there').work_dir == 'there'
+
+
+def test_options_reach_the_config():
+    cfg = parse(
+        TRAIN,
+        SEG,
+        '--cfg-options',
+        'train_dataloader.batch_size=4',
+        'param_scheduler.0.power=1.0',
+        'model.backbone.boundaries=[layer2.0,layer3.0]',
+        'randomness.deterministic=True',
+        'model.backbone.backbone.with_cp=True',
+        'custom_hooks.0.priority=VERY_LOW',
+    )
+    assert cfg.train_dataloader.batch_size == 4
+    assert cfg.param_scheduler[0].power == 1.0
+    assert cfg.model.backbone.boundaries == ['layer2.0', 'layer3.0']
+    assert cfg.randomness.deterministic is True
+    assert cfg.model.backbone.backbone.with_cp is True
+
+
+@pytest.mark.parametrize(
+    ('config', 'wrapper'),
+    [
+        (SEG, 'mmlocal.LocalAmpOptimWrapper'),
+        (CLS, 'mmlocal.LocalAmpOptimWrapper'),
+        (E2E, 'AmpOptimWrapper'),
+    ],
+)
+def test_amp(config, wrapper, monkeypatch):
+    monkeypatch.setattr(TRAIN.cli, 'get_device', lambda: 'cuda')
+    plain, amp = parse(TRAIN, config), parse(TRAIN, config, '--amp')
+    assert amp.optim_wrapper == {**plain.optim_wrapper, 'type': wrapper}
+    # Twice is as good as once.
+    TRAIN.cli.use_amp(amp)
+    assert amp.optim_wrapper.type == wrapper
+
+
+def test_amp_on_cpu_is_for_local_training_only(monkeypatch, capsys):
+    monkeypatch.setattr(TRAIN.cli, 'get_device', lambda: 'cpu')
+    local = parse(TRAIN, SEG, '--amp')
+    assert local.optim_wrapper.type == 'mmlocal.LocalAmpOptimWrapper'
+    message = error(capsys, TRAIN, E2E, '--amp')
+    assert 'mmlocal.LocalOptimWrapper' in message
+
+
+def test_amp_of_another_wrapper(capsys):
+    message = error(
+        capsys,
+        TRAIN,
+        SEG,
+        '--amp',
+        '--cfg-options',
+        'optim_wrapper.type=ApexOptimWrapper',
+    )
+    assert 'ApexOptimWrapper has no variant' in message
+
+
+def test_resume(checkpoint):
+    assert parse(TRAIN, SEG).resume is False
+    latest = parse(TRAIN, SEG, '--resume')
+    assert (latest.resume, latest.load_from) == (True, None)
+    assert parse(TRAIN, SEG, '--resume', 'auto').load_from is None
+    named = parse(TRAIN, SEG, '--resume', checkpoint)
+    assert (named.resume, named.load_from) == (True, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ('argv', 'words'),
+    [
+        (['nowhere.py'], ['no file nowhere.py']),
+        ([SEG.replace('r18', 'r17')], ['did you mean', SEG]),
+        ([SEG, '--resume', 'lost.pth'], ['no file lost.pth']),
+        (
+            [SEG, '--cfg-options', 'optim_wraper.optimizer.lr=1'],
+            ['did you mean optim_wrapper'],
+        ),
+        (
+            [SEG, '--cfg-options', 'train_dataloader.batch_sise=1'],
+            ["did you mean 'batch_size'"],
+        ),
+        (
+            [CITYSCAPES, '--cfg-options', 'data_root=elsewhere'],
+            ['train_dataloader.dataset.data_root', 'val_dataloader.dataset'],
+        ),
+        (
+            [SEG, '--cfg-options', 'param_scheduler.3.power=1'],
+            ['param_scheduler is a list of 1'],
+        ),
+        (
+            [SEG, '--cfg-options', 'log_level.min=1'],
+            ["log_level is 'INFO'"],
+        ),
+    ],
+)
+def test_mistakes_end_in_a_line_that_helps(argv, words, capsys):
+    message = error(capsys, TRAIN, *argv)
+    for word in words:
+        assert word in message
+
+
+def test_missing_data_names_folder_and_source(capsys):
+    option = 'train_dataloader.dataset.data_root=/nowhere'
+    with pytest.raises(SystemExit):
+        TRAIN.main([CITYSCAPES, '--cfg-options', option])
+    message = capsys.readouterr().err
+    assert '/nowhere/leftImg8bit/train' in message
+    assert 'cityscapes-dataset.com' in message
+
+
+def test_test_needs_a_checkpoint(capsys):
+    message = error(capsys, TEST, SEG, 'lost.pth')
+    assert 'no file lost.pth' in message
+
+
+def test_checkpoints_may_be_elsewhere():
+    url = 'https://example.org/weights.pth'
+    assert parse(TEST, SEG, url).load_from == url
+
+
+def test_tta_of_segmentation(checkpoint):
+    cfg = parse(TEST, SEG, checkpoint, '--tta')
+    views = cfg.test_dataloader.dataset.pipeline[1]
+    assert views.type == 'TestTimeAug'
+    ratios = [resize.scale_factor for resize in views.transforms[0]]
+    assert ratios == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
+    assert cfg.model.type == 'SegTTAModel'
+    assert cfg.model.module == parse(TEST, SEG, checkpoint).model
+
+
+def test_tta_of_classification(checkpoint):
+    cfg = parse(TEST, CLS, checkpoint, '--tta')
+    flips = cfg.test_dataloader.dataset.pipeline[-1].transforms[0]
+    assert [flip.prob for flip in flips] == [0.0, 1.0]
+    assert cfg.model.type == 'AverageClsScoreTTA'
+
+
+def test_predictions_are_kept(checkpoint, capsys):
+    cfg = parse(TEST, SEG, checkpoint, '--out', 'masks')
+    assert cfg.test_evaluator[0].output_dir == 'masks'
+    cfg = parse(TEST, CLS, checkpoint, '--out', 'scores.pkl')
+    types = [metric.type for metric in cfg.test_evaluator]
+    assert types == ['Accuracy', 'DumpResults']
+    assert 'ends in .pkl' in error(
+        capsys, TEST, CLS, checkpoint, '--out', 'scores'
+    )
+
+
+def test_predictions_are_drawn(checkpoint, capsys):
+    cfg = parse(TEST, SEG, checkpoint, '--show-dir', 'drawn')
+    assert cfg.default_hooks.visualization.draw is True
+    assert cfg.visualizer.save_dir == 'drawn'
+    cfg = parse(TEST, CLS, checkpoint, '--show-dir', 'drawn')
+    hook = cfg.default_hooks.visualization
+    assert (hook.enable, hook.out_dir, hook.interval) == (True, 'drawn', 1)
+    message = error(
+        capsys, TEST, CLS, checkpoint, '--tta', '--show-dir', 'drawn'
+    )
+    assert 'leave out --tta' in message
+
+
+def test_pytorch_launcher_without_torchrun(monkeypatch, capsys):
+    monkeypatch.delenv('RANK', raising=False)
+    monkeypatch.setattr(TRAIN.cli, 'get_device', lambda: 'cpu')
+    message = error(capsys, TRAIN, SEG, '--launcher', 'pytorch')
+    assert 'tools/dist_train.sh' in message
+
+
+@pytest.mark.parametrize(
+    'script', sorted(path.name for path in ROOT.glob('tools/*.sh'))
+)
+def test_scripts_say_how_they_are_used(script):
+    path = ROOT / 'tools' / script
+    result = subprocess.run(
+        ['bash', path], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith(f'Usage: tools/{script} ')
+    assert path.stat().st_mode & 0o111
+
+
+def test_cpu_ranks_use_gloo_and_no_syncbn(monkeypatch):
+    groups = []
+    monkeypatch.setattr(
+        TRAIN.cli.torch.distributed, 'init_process_group', groups.append
+    )
+    monkeypatch.setattr(TRAIN.cli, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(TRAIN.cli, 'check_data', lambda *args: None)
+    monkeypatch.setenv('RANK', '0')
+    cfg = TRAIN.cli.parse_config(
+        TRAIN.make_parser(),
+        TRAIN.make_config,
+        [CITYSCAPES, '--launcher', 'pytorch'],
+    )
+    assert groups == ['gloo']
+    assert cfg.model_wrapper_cfg.device_ids is None
+    assert cfg.model_wrapper_cfg.find_unused_parameters is True
+    assert 'SyncBN' not in str(cfg.model)
+    assert cfg.model.decode_head.norm_cfg.type == 'BN'
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
+
+
+def test_two_cpu_processes(tmp_path):
+    """The whole way: torchrun, gloo, DDP, local training, a checkpoint."""
+    options = (
+        'train_dataloader.num_workers=0 val_dataloader.num_workers=0 '
+        'train_dataloader.persistent_workers=False '
+        'val_dataloader.persistent_workers=False '
+        'train_dataloader.batch_size=4 train_dataloader.dataset.num_images=16 '
+        'val_dataloader.dataset.num_images=4 train_cfg.max_epochs=1 '
+        'train_cfg.val_interval=1 default_hooks.logger.interval=1'
+    )
+    result = subprocess.run(
+        [ROOT / 'tools/dist_train.sh', CLS, '2', '--work-dir', tmp_path]
+        + ['--cfg-options', *options.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PORT': free_port()},
+        timeout=300,
+    )
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output[-3000:]
+    assert 'Epoch(train) [1][2/2]' in output
+    assert 'local_0.loss_recon' in output
+    assert (tmp_path / 'epoch_1.pth').is_file()
