@@ -1,7 +1,7 @@
 import pytest
 
 from mmlocal.models.backbones import CIFARResNet
-from mmlocal.models.cut_points import CutPoints, summarize
+from mmlocal.models.cut_points import CutPoints
 from mmlocal.partition import EqualDepth, PublishedSplit
 from mmlocal.partition.published import PUBLISHED_SPLITS
 
@@ -101,8 +101,3 @@ def test_errors():
     with pytest.raises(ValueError, match='infopro/resnet32-k4') as error:
         PublishedSplit('infopro/resnet32-k5')
     assert 'boundaries.name' in str(error.value)
-
-
-def test_summarize():
-    names = ['a.0', 'a.1', 'a.2', 'b.0', 'b.1', 'c']
-    assert summarize(names) == 'a.0 .. a.2, b.0, b.1, c'

@@ -210,18 +210,6 @@ def test_finding_cuts_changes_nothing(helpers, name):
     assert points.blocks() and points.depth
 
 
-def test_blocks_of_a_resnet(helpers):
-    backbone = helpers.build(
-        {'type': 'ResNet', 'depth': 18, '_scope_': 'mmpretrain'}
-    )
-    points = CutPoints(backbone, (3, 64, 64))
-    names = [f'layer{s}.{b}' for s in range(1, 5) for b in range(2)]
-    assert [cut.name for cut in points.blocks()] == names
-    assert [cut.depth for cut in points.blocks()] == list(range(1, 17, 2))
-    assert points.depth == 17
-    assert 'a path goes around' in points.rejected['layer2.0.conv2']
-
-
 def test_layer_depth_for_learning_rate_decay(helpers):
     model = helpers.build(model_cfg(helpers, 'vit'))
     inner = model.backbone.backbone

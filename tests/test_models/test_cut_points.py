@@ -1,0 +1,92 @@
+import pytest
+import torch
+from torch import nn
+
+from mmlocal.models.cut_points import CutPoints, summarize
+
+
+def test_blocks_of_a_resnet(helpers):
+    backbone = helpers.build(
+        {'type': 'ResNet', 'depth': 18, '_scope_': 'mmpretrain'}
+    )
+    points = CutPoints(backbone, (3, 64, 64))
+    names = [f'layer{s}.{b}' for s in range(1, 5) for b in range(2)]
+    assert [cut.name for cut in points.blocks()] == names
+    assert [cut.depth for cut in points.blocks()] == list(range(1, 17, 2))
+    assert points.depth == 17
+    assert 'a path goes around' in points.rejected['layer2.0.conv2']
+
+
+def test_summarize():
+    names = ['a.0', 'a.1', 'a.2', 'b.0', 'b.1', 'c']
+    assert summarize(names) == 'a.0 .. a.2, b.0, b.1, c'
+
+
+class Tied(nn.Module):
+    """One weight on both sides, one layer called twice, and a dead end."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.first = nn.Conv2d(4, 4, 1)
+        self.second = nn.Conv2d(4, 4, 1)
+        self.twice = nn.ReLU()
+        self.last = nn.Conv2d(4, 4, 1)
+        self.unused = nn.Conv2d(4, 4, 1)
+        self.dead_end = nn.Conv2d(4, 4, 1)
+        self.last.weight = self.first.weight
+
+    def forward(self, x):
+        x = self.twice(self.first(self.stem(x)))
+        self.dead_end(x)
+        return self.last(self.twice(self.second(x)))
+
+
+def test_why_a_submodule_is_no_cut_point():
+    points = CutPoints(Tied(), (3, 8, 8))
+    assert set(points.valid) == {'stem', 'first'}
+    for name, reason in {
+        'second': 'a weight is used on both sides',
+        'last': 'a weight is used on both sides',
+        'twice': 'calls it more than once',
+        'unused': 'does not call it',
+        'dead_end': 'no output of the backbone depends on it',
+    }.items():
+        assert reason in points.rejected[name], name
+
+
+class TwoInputs(nn.Module):
+    """A block that takes two maps, and one that takes them in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.add = Add()
+        self.join = Join()
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.join([self.add(x, x), x])
+
+
+class Add(nn.Module):
+    def forward(self, a, b):
+        return a + b
+
+
+class Join(nn.Module):
+    def forward(self, maps):
+        return torch.cat(maps, 1)
+
+
+def test_more_than_one_tensor():
+    points = CutPoints(TwoInputs(), (3, 8, 8))
+    for name in 'add', 'join':
+        assert 'exactly one tensor' in points.rejected[name]
+        with pytest.raises(ValueError, match=f"cannot cut before '{name}'"):
+            points.check([name])
+
+
+def test_input_that_does_not_fit_names_the_key():
+    with pytest.raises(ValueError, match='Set `input_shape`'):
+        CutPoints(Tied(), (1, 8, 8))
