@@ -8,8 +8,8 @@
 Each config is trained by tools/train.py in a process of its own, one after
 the other, with the same settings on top and the same seeds. A run that is
 complete in the work dir is not repeated, so that a comparison can be cut off
-and gone on with. The table (Markdown) shows the metric of the last validation, its mean
-and range over seeds, and the median time of an iteration.
+and gone on with. The table (Markdown) shows the metric of the last validation,
+its mean and range over seeds, and the median time of an iteration.
 """
 
 from __future__ import annotations
@@ -95,9 +95,7 @@ def read(work_dir: Path, metric: str) -> dict[str, float]:
     return {'metric': values[-1], 'time': median(times)}
 
 
-def table(
-    rows: list[tuple[Path, list[dict[str, float]]]], metric: str
-) -> str:
+def table(rows: list[tuple[Path, list[dict[str, float]]]], metric: str) -> str:
     """A Markdown table, one row a config."""
     lines = [f'| config | {metric} | range | s/iter |', '|---|---|---|---|']
     for config, runs in rows:

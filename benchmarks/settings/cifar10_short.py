@@ -1,8 +1,6 @@
 # One epoch of CIFAR-10 in bfloat16, for CPUs; the same for every method.
 train_cfg = dict(max_epochs=1)
-train_dataloader = dict(
-    batch_size=64, num_workers=0, persistent_workers=False
-)
+train_dataloader = dict(batch_size=64, num_workers=0, persistent_workers=False)
 val_dataloader = dict(num_workers=0, persistent_workers=False)
 optim_wrapper = dict(
     type='mmlocal.LocalAmpOptimWrapper',

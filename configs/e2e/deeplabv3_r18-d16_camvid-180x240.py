@@ -30,9 +30,7 @@ test_pipeline = [
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-train_dataloader = dict(
-    num_workers=1, dataset=dict(pipeline=train_pipeline)
-)
+train_dataloader = dict(num_workers=1, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 # Of MMLocal because mmengine's AmpOptimWrapper asserts an accelerator.

@@ -6,15 +6,15 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(size=(96, 96)),
-    # Half the usual width: it trains in minutes on a CPU.
-    backbone=dict(stem_channels=32, base_channels=32),
+    # A quarter of the usual width: it trains in minutes on a CPU.
+    backbone=dict(stem_channels=32, base_channels=16),
     decode_head=dict(
-        in_channels=256,
+        in_channels=128,
         channels=64,
-        dilations=(1, 2, 4),
+        dilations=(1, 3, 6, 9),
         num_classes=6,
     ),
-    auxiliary_head=dict(in_channels=128, channels=32, num_classes=6),
+    auxiliary_head=None,
 )
-default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=250))
+default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=400))
 randomness = dict(seed=0)

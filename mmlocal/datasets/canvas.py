@@ -24,6 +24,17 @@ _SCALES = {
     'ring': 1.05,
 }
 
+# Of the first corner, so that a shape stands as children draw it; and how far
+# it may tilt either way.
+UPRIGHT = {
+    'disc': 0.0,
+    'square': math.pi / 4,
+    'triangle': -math.pi / 2,
+    'star': -math.pi / 2,
+    'ring': 0.0,
+}
+TILT = math.radians(25)
+
 
 class Canvas:
     """A picture and its labels, painted back to front.
@@ -52,7 +63,7 @@ class Canvas:
     def draw(
         self, name: str, y: float, x: float, radius: float, label: int
     ) -> None:
-        """Paint a shape of any colour and rotation over what is there.
+        """Paint a shape of any colour, a little tilted, over what is there.
 
         Args:
             name (str): One of ``SHAPES``.
@@ -72,7 +83,7 @@ class Canvas:
         # The shadow is the shape, moved down and right.
         dy = np.arange(rows.start - drop, rows.stop) + 0.5 - y
         dx = np.arange(cols.start - drop, cols.stop) + 0.5 - x
-        angle = self.rng.uniform(0, 2 * math.pi)
+        angle = UPRIGHT[name] + self.rng.uniform(-TILT, TILT)
         distance = _distance(name, dy, dx, radius, angle).astype(np.float32)
         shadow = np.clip(0.5 - distance[:-drop, :-drop] / (drop + 1), 0, 1)
         patch *= 1 - 0.4 * shadow[..., None]

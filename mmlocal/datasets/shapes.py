@@ -1,11 +1,11 @@
 """Shapes: a synthetic data set that is drawn, not downloaded.
 
 A scene shows overlapping discs, squares, triangles, stars and rings of any
-colour, size and rotation on a textured ground. The class is the shape, never
-the colour, so a model that is linear in the pixels has nothing to go by.
+colour and size, a little tilted, on a textured ground. The class is the shape,
+never the colour, so a model that is linear in the pixels has nothing to go by.
 
 A scene is a pure function of its :class:`Recipe`, and a recipe is a path:
-``shapes://seg/96x96/noise12/seed0/val/00003.png``. :class:`ShapesBackend`
+``shapes://seg/96x96/noise8/seed0/val/00003.png``. :class:`ShapesBackend`
 answers such paths like files. Stock pipelines (``LoadImageFromFile``,
 ``LoadAnnotations``), test-time augmentation and the visualization hooks
 therefore work as they do on files, and nothing is written to disk.
@@ -173,7 +173,7 @@ def _parse(path: str) -> tuple[Recipe, bool]:
     if match is None:
         raise ValueError(
             f'{path} is no path of a Shapes image; they read like '
-            'shapes://seg/96x96/noise12/seed0/val/00003.png'
+            'shapes://seg/96x96/noise8/seed0/val/00003.png'
         )
     part = match.groupdict()
     recipe = Recipe(
@@ -192,8 +192,8 @@ def _draw_several(canvas: Canvas, unit: int, rng: Generator) -> None:
     size = np.array(canvas.labels.shape)
     margin = 0.1 * unit
     placed: list[tuple[float, float, float]] = []
-    for _ in range(rng.integers(3, 6)):
-        radius = unit * rng.uniform(0.16, 0.27)
+    for _ in range(rng.integers(2, 5)):
+        radius = unit * rng.uniform(0.18, 0.3)
         name = SHAPES[rng.integers(len(SHAPES))]
         # Shapes may overlap, but none may vanish below the next.
         for _ in range(10):

@@ -26,7 +26,7 @@ class ShapesCls(BaseDataset):
             'train'.
         seed (int): Another seed is another data set. Defaults to 0.
         noise (float): Standard deviation of the pixel noise, in grey levels.
-            Defaults to 12.
+            Defaults to 8.
         **kwargs: Of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
@@ -41,7 +41,7 @@ class ShapesCls(BaseDataset):
         image_size: Sequence[int] = (32, 32),
         split: str = 'train',
         seed: int = 0,
-        noise: float = 12.0,
+        noise: float = 8.0,
         **kwargs,
     ) -> None:
         self.recipes = make_recipes(

@@ -25,7 +25,7 @@ class ShapesSeg(BaseSegDataset):
             'train'.
         seed (int): Another seed is another data set. Defaults to 0.
         noise (float): Standard deviation of the pixel noise, in grey levels.
-            Defaults to 12.
+            Defaults to 8.
         **kwargs: Of :class:`mmseg.datasets.BaseSegDataset`.
 
     Raises:
@@ -50,7 +50,7 @@ class ShapesSeg(BaseSegDataset):
         image_size: Sequence[int] = (96, 96),
         split: str = 'train',
         seed: int = 0,
-        noise: float = 12.0,
+        noise: float = 8.0,
         **kwargs,
     ) -> None:
         self.recipes = make_recipes(
