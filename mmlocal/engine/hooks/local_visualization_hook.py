@@ -33,7 +33,7 @@ class LocalVisualizationHook(Hook):
         num_images (int): Rows. Defaults to 4.
         interval (int): Draw at every n-th validation. Defaults to 1.
         min_size (int): Smaller images are enlarged to this height in pixels.
-            Defaults to 96.
+            Defaults to 192.
         channel_order (str): Of the network's input, ``rgb`` or ``bgr``.
             Defaults to 'rgb'.
     """
@@ -44,7 +44,7 @@ class LocalVisualizationHook(Hook):
         self,
         num_images: int = 4,
         interval: int = 1,
-        min_size: int = 96,
+        min_size: int = 192,
         channel_order: str = 'rgb',
     ):
         if channel_order not in ('rgb', 'bgr'):
@@ -112,19 +112,19 @@ class LocalVisualizationHook(Hook):
         size: tuple[int, int],
         meta: dict,
     ) -> list[np.ndarray]:
-        tiles, caption = [], f'module {index}'
+        tiles, caption = [], f'module {index} rebuilds'
         logits = prediction.get('logits')
         if logits is not None and logits.ndim == 2:
             score, label = logits[row].float().softmax(0).max(0)
             classes = meta.get('classes')
             name = classes[int(label)] if classes else f'class {int(label)}'
-            caption += f': {name} {score:.0%}'
+            caption = f'module {index}: {name} {score:.0%}'
         if (recon := prediction.get('reconstruction')) is not None:
             image = self._to_uint8(recon[row : row + 1])[0]
             tiles.append(self._tile(image, caption, size))
         if logits is not None and logits.ndim == 4:
             mask = _mask(logits[row : row + 1], size, meta.get('palette'))
-            tiles.append(self._tile(mask, f'module {index}: mask', size))
+            tiles.append(self._tile(mask, f'module {index} predicts', size))
         return tiles
 
     def _tile(

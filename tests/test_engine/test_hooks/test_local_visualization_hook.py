@@ -38,15 +38,15 @@ def test_segmentor(helpers):
     ((name, image, step),) = validate(hook, model, batches)
     assert (name, step, image.dtype) == ('local_modules', 7, np.uint8)
     # 3 rows; the input, and a reconstruction and a mask of 2 modules.
-    tile = 96 + 2
+    tile = 192 + 2
     assert image.shape == (3 * (tile + 18), 5 * tile, 3)
 
     # The input is the image before normalization, in RGB.
     pixels = batches[0]['inputs'][0].flip(0).permute(1, 2, 0).numpy()
-    shown = image[18 : 18 + 96 : 3, 0:96:3]
+    shown = image[18 : 18 + 192 : 6, 0:192:6]
     assert np.abs(shown.astype(int) - pixels).max() <= 1
     # The mask is in the palette's colours.
-    mask = image[18 : 18 + 96, 2 * tile : 2 * tile + 96].reshape(-1, 3)
+    mask = image[18 : 18 + 192, 2 * tile : 2 * tile + 192].reshape(-1, 3)
     assert {tuple(colour) for colour in mask} <= {
         tuple(colour) for colour in Visualizer.dataset_meta['palette']
     }
@@ -54,7 +54,7 @@ def test_segmentor(helpers):
     images = to_pixels(data['inputs'], model.data_preprocessor)
     rebuilt = model.backbone.predict_local(data['inputs'])[0]
     rebuilt = rebuilt['reconstruction'][0].permute(1, 2, 0).detach().numpy()
-    shown = image[18 : 18 + 96 : 3, tile : tile + 96 : 3]
+    shown = image[18 : 18 + 192 : 6, tile : tile + 192 : 6]
     assert np.abs(shown - 255 * rebuilt).max() <= 1
     assert images.shape == (2, 3, 32, 32)
 
@@ -88,7 +88,7 @@ def test_bgr_networks(helpers):
     hook = LocalVisualizationHook(channel_order='bgr')
     ((_, image, _),) = validate(hook, model, [batch])
     pixels = batch['inputs'][0].flip(0).permute(1, 2, 0).numpy()
-    shown = image[18 : 18 + 96 : 3, 0:96:3]
+    shown = image[18 : 18 + 192 : 6, 0:192:6]
     assert np.abs(shown.astype(int) - pixels).max() <= 1
     with pytest.raises(ValueError, match='channel_order'):
         LocalVisualizationHook(channel_order='RGB')
