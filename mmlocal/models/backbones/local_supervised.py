@@ -17,8 +17,10 @@ from mmlocal.registry import MODELS, PARTITIONS
 from mmlocal.step import LocalStep, current_step
 
 from ..checkpointing import update_statistics_once
-from ..cut_points import CutPoint, CutPoints, replace, single_tensor
+from ..cut_points import CutPoint, CutPoints
+from ..finished import detach_finished, graph_nodes
 from ..local_heads.base import Boundary, build_local_head
+from ..tracing import replace, single_tensor
 
 
 @MODELS.register_module()
@@ -119,7 +121,9 @@ class LocalSupervisedBackbone(BaseModule):
         update_statistics_once(self.backbone)
         finished: set[Node] = set()
         outputs = self._run(x, partial(self._train_module, step, finished))
-        return self._detach_finished(outputs, finished)
+        outputs, detached = detach_finished(outputs, finished)
+        self._warn_of_detached(detached)
+        return outputs
 
     @torch.no_grad()
     def predict_local(self, x: Tensor) -> list[dict[str, Any]]:
@@ -188,7 +192,7 @@ class LocalSupervisedBackbone(BaseModule):
     def _train_module(
         self, step: LocalStep, finished: set[Node], index: int, feat: Tensor
     ) -> Tensor:
-        finished.update(_graph_nodes(feat, finished))
+        finished.update(graph_nodes(feat, finished))
         try:
             losses = self.local_heads[index].loss(
                 feat, step.inputs, step.data_samples
@@ -218,37 +222,15 @@ class LocalSupervisedBackbone(BaseModule):
             step.backward(loss)
         return feat.detach()
 
-    def _detach_finished(self, outputs: Any, finished: set[Node]) -> Any:
-        alive: set[Node] = set()
-        detached = []
-
-        def visit(value: Any, path: str) -> Any:
-            if isinstance(value, (list, tuple)):
-                items = (
-                    visit(item, f'{path}[{i}]') for i, item in enumerate(value)
-                )
-                return type(value)(items)
-            if not isinstance(value, Tensor) or value.grad_fn is None:
-                return value
-            nodes = _graph_nodes(value, alive | finished)
-            parents = {p for node in nodes for p in _parents(node)}
-            if finished.isdisjoint(parents | {value.grad_fn}):
-                alive.update(nodes)
-                return value
-            detached.append(path)
-            return _cut_off(value, nodes)
-
-        outputs = visit(outputs, 'outs')
-        if detached and not self._warned_outputs:
+    def _warn_of_detached(self, paths: list[str]) -> None:
+        if paths and not self._warned_outputs:
             self._warned_outputs = True
             print_log(
-                f'{", ".join(detached)} of the backbone stem from modules '
-                'that have trained already and are handed out detached: a '
-                'decode or auxiliary head that reads them trains itself '
-                'only.',
+                f'{", ".join(paths)} of the backbone stem from modules that '
+                'have trained already and are handed out detached: a decode '
+                'or auxiliary head that reads them trains itself only.',
                 logger='current',
             )
-        return outputs
 
     def _compile(self, modules: Sequence[str], **options) -> None:
         for name in modules:
@@ -312,51 +294,6 @@ def _mean(value: Tensor | Sequence[Tensor]) -> Tensor:
     if isinstance(value, Tensor):
         return value.mean()
     return sum(item.mean() for item in value)
-
-
-def _graph_nodes(tensor: Tensor, known: set[Node]) -> set[Node]:
-    """Nodes behind ``tensor``, up to those that are ``known``."""
-    nodes: set[Node] = set()
-    stack = [tensor.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is not None and node not in nodes and node not in known:
-            nodes.add(node)
-            stack.extend(_parents(node))
-    return nodes
-
-
-def _parents(node: Node) -> list[Node | None]:
-    return [parent for parent, _ in node.next_functions]
-
-
-def _cut_off(output: Tensor, nodes: set[Node]) -> Tensor:
-    """Detach an output from a finished module, not from its own layers.
-
-    ``nodes`` are those between the module and the output, as the norm layer
-    that Swin and ConvNeXt have at each output.
-    """
-    weights = [node.variable for node in nodes if hasattr(node, 'variable')]
-    if not weights:
-        return output.detach()
-    return _OwnLayers.apply([output], output.detach(), *weights)
-
-
-class _OwnLayers(torch.autograd.Function):
-    """Leads a gradient to an output's own layers and no further.
-
-    The weights are inputs of the node, so that DDP finds them in the graph.
-    """
-
-    @staticmethod
-    def forward(ctx, attached: list[Tensor], detached: Tensor, *weights):
-        ctx.attached, ctx.weights = attached, weights
-        return detached.view_as(detached)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        (output,) = ctx.attached
-        return None, None, *torch.autograd.grad(output, ctx.weights, grad)
 
 
 def _hide_inner_prefix(module, state_dict, prefix, local_metadata) -> None:

@@ -1,0 +1,87 @@
+"""Outputs of modules that have trained already, and whose graph is freed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+
+def graph_nodes(tensor: Tensor, known: set[Node]) -> set[Node]:
+    """Nodes of the autograd graph behind ``tensor``, up to ``known`` ones."""
+    nodes: set[Node] = set()
+    stack = [tensor.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is not None and node not in nodes and node not in known:
+            nodes.add(node)
+            stack.extend(_parents(node))
+    return nodes
+
+
+def detach_finished(
+    outputs: Any, finished: set[Node]
+) -> tuple[Any, list[str]]:
+    """Detach what stems from finished modules.
+
+    Args:
+        outputs (Any): A backbone's outputs: tensors in lists and tuples.
+        finished (set[Node]): Nodes of graphs that are freed.
+
+    Returns:
+        tuple: The outputs, of the same structure, and the paths of those
+        that were detached, as ``outs[0]``.
+    """
+    alive: set[Node] = set()
+    detached: list[str] = []
+
+    def visit(value: Any, path: str) -> Any:
+        if isinstance(value, (list, tuple)):
+            items = (visit(v, f'{path}[{i}]') for i, v in enumerate(value))
+            return type(value)(items)
+        if not isinstance(value, Tensor) or value.grad_fn is None:
+            return value
+        nodes = graph_nodes(value, alive | finished)
+        parents = {parent for node in nodes for parent in _parents(node)}
+        if finished.isdisjoint(parents | {value.grad_fn}):
+            alive.update(nodes)
+            return value
+        detached.append(path)
+        return _cut_off(value, nodes)
+
+    return visit(outputs, 'outs'), detached
+
+
+def _parents(node: Node) -> list[Node | None]:
+    return [parent for parent, _ in node.next_functions]
+
+
+def _cut_off(output: Tensor, nodes: set[Node]) -> Tensor:
+    """Detach an output from a finished module, not from its own layers.
+
+    ``nodes`` are those between the module and the output, as the norm layer
+    that Swin and ConvNeXt have at each output.
+    """
+    weights = [node.variable for node in nodes if hasattr(node, 'variable')]
+    if not weights:
+        return output.detach()
+    return _OwnLayers.apply([output], output.detach(), *weights)
+
+
+class _OwnLayers(torch.autograd.Function):
+    """Leads a gradient to an output's own layers and no further.
+
+    The weights are inputs of the node, so that DDP finds them in the graph.
+    """
+
+    @staticmethod
+    def forward(ctx, attached: list[Tensor], detached: Tensor, *weights):
+        ctx.attached, ctx.weights = attached, weights
+        return detached.view_as(detached)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (output,) = ctx.attached
+        return None, None, *torch.autograd.grad(output, ctx.weights, grad)
