@@ -34,6 +34,8 @@ class LocalVisualizationHook(Hook):
         interval (int): Draw at every n-th validation. Defaults to 1.
         min_size (int): Smaller images are enlarged to this height in pixels.
             Defaults to 192.
+        max_size (int): Larger ones are reduced to this width. Defaults to
+            768.
         channel_order (str): Of the network's input, ``rgb`` or ``bgr``.
             Defaults to 'rgb'.
     """
@@ -45,6 +47,7 @@ class LocalVisualizationHook(Hook):
         num_images: int = 4,
         interval: int = 1,
         min_size: int = 192,
+        max_size: int = 768,
         channel_order: str = 'rgb',
     ):
         if channel_order not in ('rgb', 'bgr'):
@@ -56,6 +59,7 @@ class LocalVisualizationHook(Hook):
         self.num_images = num_images
         self.interval = interval
         self.min_size = min_size
+        self.max_size = max_size
         self._validations = 0
         self._rows: list[np.ndarray] = []
 
@@ -131,11 +135,15 @@ class LocalVisualizationHook(Hook):
         self, image: np.ndarray, caption: str, size: tuple[int, int]
     ) -> np.ndarray:
         """An RGB image under its caption, enlarged by a whole factor."""
-        factor = max(1, -(-self.min_size // size[0]))
-        height, width = size[0] * factor, size[1] * factor
-        image = cv2.resize(
-            image, (width, height), interpolation=cv2.INTER_NEAREST
-        )
+        height, width = size
+        if width > self.max_size:
+            height, width = height * self.max_size // width, self.max_size
+            kind = cv2.INTER_AREA
+        else:
+            factor = max(1, -(-self.min_size // height))
+            height, width = height * factor, width * factor
+            kind = cv2.INTER_NEAREST
+        image = cv2.resize(image, (width, height), interpolation=kind)
         bar = np.full((CAPTION_HEIGHT, width, 3), 255, np.uint8)
         cv2.putText(
             bar,

@@ -100,3 +100,11 @@ def test_weights_and_mode_are_left_alone(helpers):
     validate(LocalVisualizationHook(), model, [helpers.segmentation_batch()])
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), key
+
+
+def test_large_images_are_reduced(helpers):
+    model = helpers.build(helpers.segmentor_cfg(['layer2.0']))
+    batch = helpers.segmentation_batch(1)
+    hook = LocalVisualizationHook(num_images=1, max_size=16)
+    ((_, image, _),) = validate(hook, model, [batch])
+    assert image.shape == (16 + 18 + 2, 3 * (16 + 2), 3)
