@@ -70,11 +70,17 @@ class LocalVisualizationHook(Hook):
         data_batch: dict | None = None,
         outputs: list | None = None,
     ) -> None:
-        """Draw the rows of this batch, as far as rows are missing."""
+        """Draw rows of batches that are spread over the data set."""
+        batches = len(runner.val_dataloader)
         missing = self.num_images - len(self._rows)
-        if missing <= 0 or self._validations % self.interval:
+        if (
+            missing <= 0
+            or self._validations % self.interval
+            or batch_idx % max(1, batches // self.num_images)
+        ):
             return
-        self._draw_rows(runner, data_batch, missing)
+        rows = min(missing, -(-self.num_images // batches))
+        self._draw_rows(runner, data_batch, rows)
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
@@ -88,15 +94,13 @@ class LocalVisualizationHook(Hook):
             self._rows = []
 
     @master_only
-    def _draw_rows(
-        self, runner: Runner, data_batch: dict, missing: int
-    ) -> None:
+    def _draw_rows(self, runner: Runner, data_batch: dict, rows: int) -> None:
         model = unwrap(runner.model)
         backbone = local_backbone(model)
         if backbone is None or not backbone.boundaries:
             return
         preprocessor = model.data_preprocessor
-        inputs = preprocessor(data_batch, False)['inputs'][:missing]
+        inputs = preprocessor(data_batch, False)['inputs'][:rows]
         predictions = backbone.predict_local(inputs)
         meta = runner.visualizer.dataset_meta or {}
         images = self._to_uint8(to_pixels(inputs, preprocessor))

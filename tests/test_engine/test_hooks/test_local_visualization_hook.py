@@ -23,7 +23,9 @@ class Visualizer:
 
 def validate(hook, model, batches):
     model.eval()
-    runner = SimpleNamespace(model=model, visualizer=Visualizer(), iter=7)
+    runner = SimpleNamespace(
+        model=model, visualizer=Visualizer(), iter=7, val_dataloader=batches
+    )
     for index, batch in enumerate(batches):
         hook.after_val_iter(runner, index, batch, [])
     hook.after_val_epoch(runner)
@@ -108,3 +110,17 @@ def test_large_images_are_reduced(helpers):
     hook = LocalVisualizationHook(num_images=1, max_size=16)
     ((_, image, _),) = validate(hook, model, [batch])
     assert image.shape == (16 + 18 + 2, 3 * (16 + 2), 3)
+
+
+def test_rows_are_spread_over_the_data_set(helpers):
+    model = helpers.build(helpers.segmentor_cfg(['layer2.0']))
+    batches = [helpers.segmentation_batch(1, seed=seed) for seed in range(7)]
+    hook = LocalVisualizationHook(num_images=3)
+    ((_, image, _),) = validate(hook, model, batches)
+    height = 192 + 18 + 2
+    assert image.shape[0] == 3 * height
+    for row, seed in enumerate((0, 2, 4)):
+        pixels = batches[seed]['inputs'][0].flip(0).permute(1, 2, 0).numpy()
+        top = row * height + 18
+        shown = image[top : top + 192 : 6, 0:192:6]
+        assert np.abs(shown.astype(int) - pixels).max() <= 1
