@@ -41,6 +41,18 @@ def test_decode_head(boundary, pixel_samples):
     assert head.predict(feat, INPUTS)['logits'].shape == (2, 3, 4, 4)
 
 
+def test_parts_of_a_head_are_of_its_library(boundary, pixel_samples):
+    """Both libraries have a CrossEntropyLoss."""
+    from mmengine.registry import DefaultScope
+
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        head = TaskHead(boundary(16, 8), head=FCN)
+    labels = torch.randint(0, 3, (2, 32, 32))
+    samples = pixel_samples(labels)
+    losses = head.loss(torch.randn(2, 16, 4, 4), INPUTS[:2], samples)
+    assert 'loss_ce' in losses
+
+
 def test_names_without_prefix_in_the_default_scope(boundary):
     from mmengine.registry import DefaultScope
 
