@@ -79,7 +79,8 @@ def missing_message(
         lines.append(f'It was looked for in {key}={data_root!r} ({where}).')
     if dataset in SOURCES:
         page, layout = SOURCES[dataset]
-        layout = layout.format(data_root=data_root or 'data_root')
+        root = (data_root or 'data_root').rstrip('/')
+        layout = layout.format(data_root=root)
         lines.append(f'Download it from {page}.')
         lines.append(f'Lay it out as {layout}.')
     if key == 'data_root':
