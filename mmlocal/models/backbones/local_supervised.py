@@ -39,10 +39,11 @@ class LocalSupervisedBackbone(BaseModule):
 
     Args:
         backbone (dict): Config of any registered backbone.
-        boundaries (Sequence[str] | dict): Names of submodules, the first
-            block of each next module, as ``['layer3.13']``; or a config of a
-            partition, as ``dict(type='mmlocal.EqualDepth', num_modules=4)``.
-            Empty: the plain backbone. Defaults to ().
+        boundaries (str | Sequence[str] | dict): Names of submodules, the
+            first block of each next module, as ``['layer3.13']``; or a config
+            of a partition, as
+            ``dict(type='mmlocal.EqualDepth', num_modules=4)``. Empty: the
+            plain backbone. Defaults to ().
         local_heads (dict | Sequence[dict], optional): Config of one local
             head for all boundaries, or one config a boundary.
         pretrained (str, optional): Passed on to ``backbone``; segmentors
@@ -69,7 +70,7 @@ class LocalSupervisedBackbone(BaseModule):
     def __init__(
         self,
         backbone: dict,
-        boundaries: Sequence[str] | dict = (),
+        boundaries: str | Sequence[str] | dict = (),
         local_heads: dict | Sequence[dict] | None = None,
         pretrained: str | None = None,
         input_shape: tuple[int, int, int] = (3, 224, 224),
@@ -87,6 +88,8 @@ class LocalSupervisedBackbone(BaseModule):
             points = CutPoints(self.backbone, tuple(input_shape))
             if isinstance(boundaries, dict):
                 boundaries = _partition(boundaries, points)
+            elif isinstance(boundaries, str):
+                boundaries = [boundaries]
             cuts = points.check(list(boundaries))
             self.boundaries = [cut.name for cut in cuts]
         self.local_heads = _build_heads(local_heads, cuts)

@@ -286,6 +286,21 @@ def test_boundary_errors_name_the_key(helpers, boundaries, message):
     assert 'boundaries' in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ('boundaries', 'names'),
+    [
+        ('layer3.0', ['layer3.0']),
+        ({'type': 'EqualDepth', 'num_modules': 3}, ['layer2.0', 'layer3.1']),
+        # 19 layers: 9 before layer2.1, 10 from there on.
+        ({'type': 'mmlocal.EqualDepth', 'num_modules': 2}, ['layer2.1']),
+    ],
+)
+def test_ways_to_write_boundaries(helpers, boundaries, names):
+    model = helpers.build(helpers.segmentor_cfg(boundaries))
+    assert model.backbone.boundaries == names
+    assert [head.boundary.name for head in model.backbone.local_heads] == names
+
+
 def test_wrong_number_of_heads(helpers):
     head = {'type': 'mmlocal.GreedyHead', 'num_classes': 4}
     cfg = helpers.segmentor_cfg(CUTS, local_heads=[head, head])
