@@ -6,6 +6,7 @@ import importlib.util
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,12 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
+def environment():
+    """In which `python` is this one, as in an activated environment."""
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    return {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1'}
+
+
 def test_two_cpu_processes(tmp_path):
     """The whole way: torchrun, gloo, DDP, local training, a checkpoint."""
     options = (
@@ -275,7 +282,7 @@ def test_two_cpu_processes(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PORT': free_port()},
+        env={**environment(), 'PORT': free_port()},
         timeout=300,
     )
     output = result.stdout + result.stderr
