@@ -91,6 +91,22 @@ def test_model_is_built(name, monkeypatch):
     check_isolation(model.backbone)
 
 
+@pytest.mark.parametrize(
+    ('name', 'first', 'total'),
+    [
+        ('infopro/resnet101_imagenet', 73, 342),
+        ('infopro/deeplabv3_r101_cityscapes', 218, 363),
+    ],
+)
+def test_tensors_that_the_first_loss_trains(name, first, total, monkeypatch):
+    """V8: counted on the published code after the first backward."""
+    model = build_model(name, monkeypatch)
+    (head,) = model.backbone.local_heads
+    trained = check_isolation(model.backbone)[0]
+    assert len(trained) + len(list(head.parameters())) == first
+    assert len(list(model.parameters())) == total
+
+
 def check_isolation(backbone):
     """Invariant 2: no parameter is behind the outputs of two modules."""
     features = []
@@ -107,6 +123,7 @@ def check_isolation(backbone):
     owners = [parameters_behind(feature) for feature in features]
     assert len(owners) == len(backbone.boundaries) + 1 and all(owners)
     assert len(set.union(*owners)) == sum(map(len, owners))
+    return owners
 
 
 def parameters_behind(feature):
