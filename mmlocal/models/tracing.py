@@ -48,12 +48,13 @@ class Trace:
             forward order.
         rejected (dict[str, str]): Why others are left out.
         outputs (list[Node]): Of the backbone.
-        nodes (set[Node]): Of the features.
+        nodes (set[Node]): Of all inputs, those of rejected ones too.
     """
 
     def __init__(self, backbone: nn.Module, input_shape: tuple[int, int, int]):
         self.features: dict[str, Tensor] = {}
         self.rejected: dict[str, str] = {}
+        self.nodes: set[Node] = set()
         hooks = [
             module.register_forward_pre_hook(
                 partial(self._record, name), with_kwargs=True
@@ -84,7 +85,6 @@ class Trace:
             for out in _flatten(outputs)
             if isinstance(out, Tensor) and out.grad_fn is not None
         ]
-        self.nodes = {feat.grad_fn for feat in self.features.values()}
         for name, _ in backbone.named_modules():
             if name and name not in self.features:
                 self.rejected.setdefault(name, 'the forward does not call it')
@@ -105,6 +105,7 @@ class Trace:
             self.rejected[name] = 'it runs without gradient'
             return None
         self.features[name] = value
+        self.nodes.add(value.grad_fn)
         return replace(args, kwargs, key, value)
 
 
