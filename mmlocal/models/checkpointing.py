@@ -1,48 +1,245 @@
-"""Activation checkpointing that BatchNorm does not notice."""
+"""Activation checkpointing of a backbone's blocks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
+
+from .blocks import innermost_blocks
+
+MODES = (None, 'block', 'selective')
+aten = torch.ops.aten
 
 
-def update_statistics_once(backbone: nn.Module) -> None:
-    """Keep recomputed forwards out of BatchNorm's running statistics.
-
-    A checkpointed block (``with_cp=True``) runs a second time during
-    backward, and would move its running statistics twice a step. Layers that
-    are covered already are left alone, so that this may be called before each
-    forward: SyncBN conversion replaces layers.
+def parse_modes(
+    checkpointing: str | Sequence[str | None] | None, num_modules: int
+) -> list[str | None]:
+    """One mode a module.
 
     Args:
-        backbone (nn.Module): The network that holds such blocks.
+        checkpointing (str | Sequence[str | None], optional): 'block',
+            'selective' or None for all modules, or one of them a module.
+        num_modules (int): K.
+
+    Raises:
+        ValueError: If a mode is unknown or their number is not K.
     """
-    for block in backbone.modules():
-        if not getattr(block, 'with_cp', False):
+    if checkpointing is None or isinstance(checkpointing, str):
+        modes = [checkpointing] * num_modules
+    else:
+        modes = list(checkpointing)
+    for mode in modes:
+        if mode not in MODES:
+            raise ValueError(
+                f'model.backbone.checkpointing: {mode!r} is unknown; write '
+                "'block', 'selective' or None, or a list of them, one a "
+                'module.'
+            )
+    if len(modes) != num_modules:
+        raise ValueError(
+            f'model.backbone.checkpointing has {len(modes)} entries for '
+            f'{num_modules} modules (one more than boundaries): write one a '
+            'module, or a single one for all.'
+        )
+    return modes
+
+
+def assign_blocks(
+    backbone: nn.Module,
+    modes: Sequence[str | None],
+    boundaries: Sequence[str],
+    order: Sequence[str],
+) -> dict[str, str]:
+    """Which blocks are checkpointed, and how.
+
+    A block that holds a boundary is left as it is: it would run twice.
+
+    Args:
+        backbone (nn.Module): Holds the blocks.
+        modes (Sequence[str | None]): One a module.
+        boundaries (Sequence[str]): The first block of each next module.
+        order (Sequence[str]): Submodules in the order of the forward. May be
+            empty if there are no boundaries.
+
+    Returns:
+        dict[str, str]: Mode by name of the block.
+
+    Raises:
+        ValueError: If a module is to be checkpointed that has no block.
+    """
+    position = {name: index for index, name in enumerate(order)}
+    starts = [position[name] for name in boundaries]
+    found: dict[str, str] = {}
+    empty = {index for index, mode in enumerate(modes) if mode}
+    for name in innermost_blocks(backbone):
+        if boundaries and name not in position:
             continue
-        for layer in block.modules():
-            if isinstance(layer, _BatchNorm) and not _is_covered(layer):
-                layer.register_forward_pre_hook(_hold_statistics)
-                layer.register_forward_hook(_release_statistics)
+        index = sum(start <= position[name] for start in starts)
+        if any(cut.startswith(f'{name}.') for cut in boundaries):
+            continue
+        if modes[index]:
+            found[name] = modes[index]
+            empty.discard(index)
+    if empty and not found:
+        raise ValueError(
+            f'model.backbone.checkpointing: {type(backbone).__name__} has no '
+            'list of blocks (a ModuleList or Sequential of modules with '
+            'layers) that could be checkpointed; leave it out.'
+        )
+    return found
 
 
-def _is_covered(layer: nn.Module) -> bool:
-    return _hold_statistics in layer._forward_pre_hooks.values()
+def take_over_with_cp(backbone: nn.Module) -> dict[str, str]:
+    """Switch mm's own checkpointing off, and name the blocks that had it.
+
+    mm's ``with_cp`` is reentrant: behind a boundary, where no gradient is
+    asked of the input, it leaves the block out, and BatchNorm's statistics
+    move twice a step.
+    """
+    names = [
+        name
+        for name, module in backbone.named_modules()
+        if getattr(module, 'with_cp', False)
+    ]
+    for name in names:
+        backbone.get_submodule(name).with_cp = False
+    # The backbone itself has it too, to hand it on to its blocks.
+    found: dict[str, str] = {}
+    for name in filter(None, names):
+        if not any(name.startswith(f'{outer}.') for outer in found):
+            found[name] = 'block'
+    if names and not found:
+        found = dict.fromkeys(innermost_blocks(backbone), 'block')
+    return found
 
 
-def _is_recomputed() -> bool:
-    """Whether this runs inside of a backward pass."""
-    return torch._C._current_graph_task_id() != -1
+def checkpoint_blocks(backbone: nn.Module, blocks: dict[str, str]) -> None:
+    """Recompute blocks in backward instead of keeping their activations.
+
+    'block' keeps a block's inputs alone. 'selective' also keeps the outputs
+    of attention and of matrix products and convolutions that do not just
+    expand channels, and recomputes the rest: normalization, activations and
+    expanding 1x1 convolutions and linear layers.
+
+    Running statistics move once a step, random numbers are replayed, and the
+    block behind a detached boundary trains.
+
+    Args:
+        backbone (nn.Module): Holds the blocks.
+        blocks (dict[str, str]): Mode by name of the block.
+    """
+    release_blocks(backbone)
+    for name, mode in blocks.items():
+        block = backbone.get_submodule(name)
+        block.forward = _CheckpointedForward(block, mode)
 
 
-def _hold_statistics(layer: nn.Module, args: tuple) -> None:
-    # Without tracking a layer in training normalizes alike and updates
-    # nothing.
-    if layer.track_running_stats and _is_recomputed():
-        layer.track_running_stats = False
+def release_blocks(backbone: nn.Module) -> None:
+    """Undo :func:`checkpoint_blocks`."""
+    for block in backbone.modules():
+        if isinstance(block.__dict__.get('forward'), _CheckpointedForward):
+            del block.forward
 
 
-def _release_statistics(layer: nn.Module, args: tuple, output) -> None:
-    if layer.running_mean is not None:
-        layer.track_running_stats = True
+class _CheckpointedForward:
+    """Stands in for ``block.forward``: no wrapper module, so that names and
+    checkpoint keys stay, and both copies and pickles of a model work."""
+
+    def __init__(self, block: nn.Module, mode: str):
+        self.block, self.mode = block, mode
+        self.forward = block.forward
+
+    def __call__(self, *args, **kwargs) -> Any:
+        if not (torch.is_grad_enabled() and self.block.training):
+            return self.forward(*args, **kwargs)
+        if torch.compiler.is_compiling():
+            # There the graph is functional: statistics move once anyway, and
+            # contexts must be constants of the module.
+            options = {}
+            if self.mode == 'selective':
+                options['context_fn'] = _selective_contexts
+        else:
+            options = {'context_fn': self._contexts}
+        return checkpoint(
+            self.forward, *args, use_reentrant=False, **options, **kwargs
+        )
+
+    def _contexts(
+        self,
+    ) -> tuple[AbstractContextManager, AbstractContextManager]:
+        held = _held_statistics(self.block)
+        if self.mode == 'block':
+            return nullcontext(), held
+        keep, recompute = _selective_contexts()
+        return keep, _both(held, recompute)
+
+
+@contextmanager
+def _held_statistics(block: nn.Module) -> Iterator[None]:
+    """Let layers in training move scratch buffers, not their statistics.
+
+    Autograd saves the buffers, so that a layer without any would not match
+    the first forward.
+    """
+    saved = []
+    for layer in block.modules():
+        tracks = getattr(layer, 'running_mean', None) is not None
+        if isinstance(layer, _NormBase) and layer.training and tracks:
+            saved.append((layer._buffers, dict(layer._buffers)))
+            layer._buffers.update(
+                running_mean=torch.empty_like(layer.running_mean),
+                running_var=torch.empty_like(layer.running_var),
+                num_batches_tracked=None,
+            )
+    try:
+        yield
+    finally:
+        for buffers, values in saved:
+            buffers.update(values)
+
+
+@contextmanager
+def _both(
+    first: AbstractContextManager, second: AbstractContextManager
+) -> Iterator[None]:
+    with first, second:
+        yield
+
+
+def _selective_policy(ctx: Any, op: Any, *args, **kwargs) -> CheckpointPolicy:
+    if _is_costly(op, args):
+        return CheckpointPolicy.MUST_SAVE
+    return CheckpointPolicy.PREFER_RECOMPUTE
+
+
+_selective_contexts = partial(
+    create_selective_checkpoint_contexts, _selective_policy
+)
+
+
+def _is_costly(op: Any, args: tuple) -> bool:
+    """Whether an output is worth its memory.
+
+    A product costs as much compute for each byte of its output as it has
+    channels that go in; one that expands makes more bytes than it takes.
+    """
+    if op is aten.convolution.default:
+        weight = args[1]
+        c_out, c_in = weight.shape[0], weight.shape[1] * args[8]
+        return weight.shape[2:].numel() > 1 or c_out <= c_in
+    if op is aten.addmm.default:
+        return args[2].shape[1] <= args[2].shape[0]
+    if op in (aten.mm.default, aten.bmm.default):
+        return args[1].shape[-1] <= args[1].shape[-2]
+    return 'scaled_dot_product' in op.__name__

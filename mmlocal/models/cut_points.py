@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from torch import Tensor, nn
 
+from .blocks import block_names
 from .local_heads.base import token_grid
 from .tracing import Graph, Trace
-
-CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,27 @@ class CutPoint:
     is_block: bool
 
 
+@dataclass(frozen=True)
+class Split:
+    """What a partition decides.
+
+    Args:
+        boundaries (Sequence[str]): The first block of each next module.
+        checkpointing (Sequence[str | None], optional): Mode of each module;
+            None where the partition has no say in it.
+    """
+
+    boundaries: Sequence[str]
+    checkpointing: Sequence[str | None] | None = None
+
+    def describe(self) -> str:
+        """The lines of a config."""
+        lines = [f'boundaries={list(self.boundaries)}']
+        if self.checkpointing is not None:
+            lines.append(f'checkpointing={list(self.checkpointing)}')
+        return ', '.join(lines)
+
+
 class CutPoints:
     """All places where a backbone can be cut, in the order of its forward.
 
@@ -58,6 +78,7 @@ class CutPoints:
         rejected (dict[str, str]): Why each other submodule is none.
         depth (int): Weight layers of the whole backbone, along the longest
             path.
+        order (list[str]): All submodules, as the forward reaches them.
 
     Raises:
         ValueError: If the backbone cannot run on such an input.
@@ -66,10 +87,10 @@ class CutPoints:
     def __init__(self, backbone: nn.Module, input_shape: tuple[int, int, int]):
         self.valid: dict[str, CutPoint] = {}
         trace = Trace(backbone, input_shape)
-        self.rejected = trace.rejected
+        self.rejected, self.order = trace.rejected, trace.order
         graph = Graph(trace.outputs)
         self.depth = graph.total_depth
-        blocks = set(_block_names(backbone))
+        blocks = set(block_names(backbone))
         for name, feature in trace.features.items():
             node = feature.grad_fn
             leak = graph.leak(node)
@@ -159,30 +180,6 @@ def summarize(names: Iterable[str]) -> str:
         ', '.join(group) if len(group) < 3 else f'{group[0]} .. {group[-1]}'
         for group in groups
     )
-
-
-def _block_names(backbone: nn.Module) -> Iterator[str]:
-    modules = dict(backbone.named_modules())
-    for name, module in modules.items():
-        parent, _, child = name.rpartition('.')
-        if not (child.isdigit() and isinstance(modules[parent], CONTAINERS)):
-            continue
-        parts = parent.split('.')
-        outer = ('.'.join(parts[:i]) for i in range(1, len(parts) + 1))
-        inside_block = any(_is_block(each, modules[each]) for each in outer)
-        if not inside_block or _weight_layers(module) > 1:
-            yield name
-
-
-def _is_block(name: str, module: nn.Module) -> bool:
-    return name.rpartition('.')[2].isdigit() and (
-        not isinstance(module, CONTAINERS) or _weight_layers(module) < 2
-    )
-
-
-def _weight_layers(module: nn.Module) -> int:
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    return sum(isinstance(child, kinds) for child in module.modules())
 
 
 def _layout(

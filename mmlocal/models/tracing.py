@@ -47,6 +47,7 @@ class Trace:
         features (dict[str, Tensor]): What each submodule takes in, by name, in
             forward order.
         rejected (dict[str, str]): Why others are left out.
+        order (list[str]): All that are called, in forward order.
         outputs (list[Node]): Of the backbone.
         nodes (set[Node]): Of all inputs, those of rejected ones too.
     """
@@ -54,6 +55,7 @@ class Trace:
     def __init__(self, backbone: nn.Module, input_shape: tuple[int, int, int]):
         self.features: dict[str, Tensor] = {}
         self.rejected: dict[str, str] = {}
+        self.order: list[str] = []
         self.nodes: set[Node] = set()
         hooks = [
             module.register_forward_pre_hook(
@@ -96,6 +98,7 @@ class Trace:
             self.features.pop(name, None)
             self.rejected[name] = 'the forward calls it more than once'
             return None
+        self.order.append(name)
         key = single_tensor(args, kwargs)
         if key is None:
             self.rejected[name] = 'it does not take exactly one tensor'

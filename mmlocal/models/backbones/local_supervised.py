@@ -16,8 +16,13 @@ from torch.autograd.graph import Node
 from mmlocal.registry import MODELS, PARTITIONS
 from mmlocal.step import LocalStep, current_step
 
-from ..checkpointing import update_statistics_once
-from ..cut_points import CutPoint, CutPoints
+from ..checkpointing import (
+    assign_blocks,
+    checkpoint_blocks,
+    parse_modes,
+    take_over_with_cp,
+)
+from ..cut_points import CutPoint, CutPoints, Split
 from ..finished import detach_finished, graph_nodes
 from ..local_heads.base import Boundary, build_local_head
 from ..tracing import replace, single_tensor
@@ -46,6 +51,12 @@ class LocalSupervisedBackbone(BaseModule):
             plain backbone. Defaults to ().
         local_heads (dict | Sequence[dict], optional): Config of one local
             head for all boundaries, or one config a boundary.
+        checkpointing (str | Sequence[str | None], optional): Recompute
+            blocks in backward: 'block' keeps a block's inputs alone,
+            'selective' also what is costly to compute (attention, 3x3 and
+            channel-reducing convolutions); None keeps all. A list gives one
+            mode a module. ``with_cp=True`` of the backbone is read as
+            'block'. Defaults to None.
         pretrained (str, optional): Passed on to ``backbone``; segmentors
             write it here.
         input_shape (tuple[int, int, int]): C, H and W (H = W) of the fake
@@ -57,7 +68,8 @@ class LocalSupervisedBackbone(BaseModule):
 
     Raises:
         ValueError: If a boundary is unknown, in the wrong order or no place
-            where the network can be cut, or ``local_heads`` does not fit.
+            where the network can be cut, or ``local_heads`` or
+            ``checkpointing`` does not fit.
 
     Example:
         >>> backbone = dict(
@@ -72,6 +84,7 @@ class LocalSupervisedBackbone(BaseModule):
         backbone: dict,
         boundaries: str | Sequence[str] | dict = (),
         local_heads: dict | Sequence[dict] | None = None,
+        checkpointing: str | Sequence[str | None] | None = None,
         pretrained: str | None = None,
         input_shape: tuple[int, int, int] = (3, 224, 224),
         compile_cfg: dict | None = None,
@@ -83,16 +96,19 @@ class LocalSupervisedBackbone(BaseModule):
             backbone['pretrained'] = pretrained
         self.backbone = MODELS.build(backbone)
         self.boundaries: list[str] = []
-        cuts = []
+        cuts, order = [], []
         if boundaries:
             points = CutPoints(self.backbone, tuple(input_shape))
             if isinstance(boundaries, dict):
-                boundaries = _partition(boundaries, points)
+                split = _partition(boundaries, points)
+                boundaries = split.boundaries
+                checkpointing = checkpointing or split.checkpointing
             elif isinstance(boundaries, str):
                 boundaries = [boundaries]
-            cuts = points.check(list(boundaries))
+            cuts, order = points.check(list(boundaries)), points.order
             self.boundaries = [cut.name for cut in cuts]
         self.local_heads = _build_heads(local_heads, cuts)
+        self._checkpoint(checkpointing, order)
         self._warned_outputs = False
         self.register_state_dict_post_hook(_hide_inner_prefix)
         self.register_load_state_dict_pre_hook(_add_inner_prefix)
@@ -121,7 +137,6 @@ class LocalSupervisedBackbone(BaseModule):
                 'leave the local heads untouched. (For a forward without '
                 'training, call model.eval() or use torch.no_grad().)'
             )
-        update_statistics_once(self.backbone)
         finished: set[Node] = set()
         outputs = self._run(x, partial(self._train_module, step, finished))
         outputs, detached = detach_finished(outputs, finished)
@@ -235,6 +250,25 @@ class LocalSupervisedBackbone(BaseModule):
                 logger='current',
             )
 
+    def _checkpoint(
+        self,
+        checkpointing: str | Sequence[str | None] | None,
+        order: list[str],
+    ) -> None:
+        blocks = take_over_with_cp(self.backbone)
+        if blocks and checkpointing is not None:
+            raise ValueError(
+                'model.backbone.checkpointing: the inner backbone has '
+                'with_cp=True, which means the same as '
+                "checkpointing='block'; write one of them."
+            )
+        if not blocks:
+            modes = parse_modes(checkpointing, len(self.boundaries) + 1)
+            blocks = assign_blocks(
+                self.backbone, modes, self.boundaries, order
+            )
+        checkpoint_blocks(self.backbone, blocks)
+
     def _compile(self, modules: Sequence[str], **options) -> None:
         for name in modules:
             try:
@@ -247,7 +281,7 @@ class LocalSupervisedBackbone(BaseModule):
             module.compile(**options)
 
 
-def _partition(cfg: dict, points: CutPoints) -> list[str]:
+def _partition(cfg: dict, points: CutPoints) -> Split:
     cfg = dict(cfg)
     kind = cfg.pop('type')
     partition = PARTITIONS.get(kind)
@@ -256,9 +290,11 @@ def _partition(cfg: dict, points: CutPoints) -> list[str]:
             f'model.backbone.boundaries: there is no partition {kind!r}; '
             f'there are {sorted(PARTITIONS.module_dict)}.'
         )
-    boundaries = partition(**cfg)(points)
-    print_log(f'boundaries: {boundaries}', logger='current')
-    return boundaries
+    split = partition(**cfg)(points)
+    if not isinstance(split, Split):
+        split = Split(split)
+    print_log(split.describe(), logger='current')
+    return split
 
 
 def _build_heads(
