@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from mmlocal.registry import OPTIM_WRAPPERS
 from mmlocal.step import LocalStep, activate, unwrap
@@ -69,10 +71,89 @@ class LocalStepMixin:
 class LocalOptimWrapper(LocalStepMixin, OptimWrapper):
     """:class:`mmengine.optim.OptimWrapper` for local training.
 
-    Takes the same arguments. Gradients of all modules are accumulated during
-    the forward and applied by one ``step`` after the last backward, so
-    ``clip_grad`` takes one norm over all modules.
+    By default gradients of all modules are accumulated during the forward
+    and applied by one ``step`` after the last backward, so ``clip_grad``
+    takes one norm over all modules.
+
+    Args:
+        optimizer (Optimizer): As in ``OptimWrapper``.
+        step (str): 'iteration', or 'module': each module's weights are
+            updated and its gradients freed as soon as its backward is done,
+            so that only one module's gradients are in memory at a time. The
+            weights after an iteration are the same. Defaults to 'iteration'.
+        **kwargs: Passed to :class:`mmengine.optim.OptimWrapper`.
+
+    Raises:
+        ValueError: If ``step='module'`` meets gradient accumulation or
+            clipping, which need all gradients at once.
     """
+
+    def __init__(
+        self, optimizer: Optimizer, step: str = 'iteration', **kwargs
+    ):
+        super().__init__(optimizer=optimizer, **kwargs)
+        if step not in ('iteration', 'module'):
+            raise ValueError(
+                f"optim_wrapper.step: {step!r} is unknown; write 'iteration' "
+                "or 'module'."
+            )
+        self._by_module = step == 'module'
+        self._updated: set[Tensor] = set()
+        if self._by_module and self._accumulative_counts > 1:
+            raise ValueError(
+                "optim_wrapper.step='module' frees a module's gradients at "
+                'once, and cannot accumulate them: remove '
+                'accumulative_counts, or step.'
+            )
+        if self._by_module and self.clip_grad_kwargs:
+            raise ValueError(
+                "optim_wrapper.step='module' never has all gradients, and "
+                'clip_grad takes one norm over all of them: remove '
+                'clip_grad, or step.'
+            )
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Make local backward passes possible inside ``model``'s forward."""
+        if self._by_module and is_model_wrapper(model):
+            raise ValueError(
+                "optim_wrapper.step='module' would step before "
+                f'{type(model).__name__} has averaged the gradients of the '
+                'ranks: remove step.'
+            )
+        self._updated.clear()
+        with super().optim_context(model):
+            yield
+
+    def local_backward(self, loss: Tensor) -> None:
+        """Propagate a module's loss back; update the module if so set."""
+        super().local_backward(loss)
+        if self._by_module:
+            self.step()
+            self.zero_grad()
+
+    def step(self, **kwargs) -> None:
+        """Update the weights that have a gradient.
+
+        Raises:
+            RuntimeError: If ``step='module'`` and two modules share a weight.
+        """
+        if self._by_module:
+            weights = {
+                weight
+                for group in self.param_groups
+                for weight in group['params']
+                if weight.grad is not None
+            }
+            if shared := weights & self._updated:
+                shapes = [tuple(weight.shape) for weight in shared]
+                raise RuntimeError(
+                    f'weights of shapes {shapes} have a gradient from two '
+                    "modules, which optim_wrapper.step='module' would apply "
+                    'one after the other: remove step.'
+                )
+            self._updated |= weights
+        super().step(**kwargs)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -91,7 +172,8 @@ class LocalAmpOptimWrapper(LocalStepMixin, AmpOptimWrapper):
         **kwargs: Passed to :class:`mmengine.optim.OptimWrapper`.
 
     Raises:
-        ValueError: If ``use_fsdp`` is set: FSDP is not supported.
+        ValueError: If ``use_fsdp`` is set: FSDP is not supported; or
+            ``step`` is not 'iteration': all modules share one loss scale.
     """
 
     def __init__(
@@ -99,8 +181,15 @@ class LocalAmpOptimWrapper(LocalStepMixin, AmpOptimWrapper):
         loss_scale: float | str | dict = 'dynamic',
         dtype: str | torch.dtype | None = None,
         use_fsdp: bool = False,
+        step: str = 'iteration',
         **kwargs,
     ):
+        if step != 'iteration':
+            raise ValueError(
+                'optim_wrapper.step: an overflow in any module has to skip '
+                'the whole step, which is known after the last backward '
+                "only; remove it, or use 'mmlocal.LocalOptimWrapper'."
+            )
         if use_fsdp:
             raise ValueError(
                 'optim_wrapper.use_fsdp: FSDP shards the whole forward and '

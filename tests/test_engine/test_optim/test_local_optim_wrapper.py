@@ -231,3 +231,66 @@ def test_step_ends_when_the_forward_fails(helpers, cfg):
         model.train_step(batch, wrapper(model))
     assert current_step() is None
     assert not model._forward_pre_hooks
+
+
+@pytest.mark.parametrize('kind', [torch.optim.SGD, torch.optim.AdamW])
+def test_step_by_module_gives_the_same_weights(helpers, cfg, kind):
+    """And only one module has gradients at a time."""
+    found, counts = [], []
+    for step in ('iteration', 'module'):
+        model = helpers.build(cfg)
+        optimizer = kind(model.parameters(), lr=0.01, weight_decay=0.1)
+        if kind is torch.optim.SGD:
+            optimizer.param_groups[0]['momentum'] = 0.9
+        wrap = LocalOptimWrapper(optimizer=optimizer, step=step)
+        count_gradients(model, counts)
+        torch.manual_seed(5)
+        for seed in range(3):
+            batch = helpers.segmentation_batch(seed=seed)
+            model.train_step(batch, wrap)
+        found.append(model.state_dict())
+        counts.append(0)
+    for name, value in found[0].items():
+        assert torch.equal(found[1][name], value), name
+    most = [max(counts[: counts.index(0)]), max(counts[counts.index(0) :])]
+    assert most[1] < 0.8 * most[0]
+
+
+def count_gradients(model, counts):
+    def count(_):
+        counts.append(sum(p.grad is not None for p in model.parameters()))
+
+    for weight in model.parameters():
+        weight.register_post_accumulate_grad_hook(count)
+
+
+@pytest.mark.parametrize(
+    'options', [{'accumulative_counts': 2}, {'clip_grad': {'max_norm': 1.0}}]
+)
+def test_step_by_module_is_refused_where_it_is_not_exact(
+    helpers, cfg, options
+):
+    model = helpers.build(cfg)
+    with pytest.raises(ValueError, match=next(iter(options))):
+        wrapper(model, LocalOptimWrapper, step='module', **options)
+    with pytest.raises(ValueError, match='an overflow in any module'):
+        wrapper(model, LocalAmpOptimWrapper, step='module')
+    with pytest.raises(ValueError, match="'epoch' is unknown"):
+        wrapper(model, LocalOptimWrapper, step='epoch')
+
+
+def test_step_by_module_refuses_shared_weights(helpers, cfg):
+    model = helpers.build(cfg)
+    heads = model.backbone.local_heads
+    shared = nn.Parameter(torch.ones(()))
+    for head in heads:
+        head.register_parameter('shared', shared)
+        original = head.loss
+
+        def loss(*args, original=original):
+            return {k: v * shared for k, v in original(*args).items()}
+
+        head.loss = loss
+    wrap = wrapper(model, LocalOptimWrapper, step='module')
+    with pytest.raises(RuntimeError, match='gradient from two modules'):
+        model.train_step(helpers.segmentation_batch(), wrap)
