@@ -100,28 +100,17 @@ def assign_blocks(
     return found
 
 
-def take_over_with_cp(backbone: nn.Module) -> dict[str, str]:
-    """Switch mm's own checkpointing off, and name the blocks that had it.
+def take_over_with_cp(backbone: nn.Module) -> bool:
+    """Switch mm's own checkpointing off; whether it was on.
 
     mm's ``with_cp`` is reentrant: behind a boundary, where no gradient is
     asked of the input, it leaves the block out, and BatchNorm's statistics
     move twice a step.
     """
-    names = [
-        name
-        for name, module in backbone.named_modules()
-        if getattr(module, 'with_cp', False)
-    ]
-    for name in names:
-        backbone.get_submodule(name).with_cp = False
-    # The backbone itself has it too, to hand it on to its blocks.
-    found: dict[str, str] = {}
-    for name in filter(None, names):
-        if not any(name.startswith(f'{outer}.') for outer in found):
-            found[name] = 'block'
-    if names and not found:
-        found = dict.fromkeys(innermost_blocks(backbone), 'block')
-    return found
+    modules = [m for m in backbone.modules() if getattr(m, 'with_cp', False)]
+    for module in modules:
+        module.with_cp = False
+    return bool(modules)
 
 
 def checkpoint_blocks(backbone: nn.Module, blocks: dict[str, str]) -> None:

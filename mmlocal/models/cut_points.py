@@ -45,18 +45,18 @@ class Split:
 
     Args:
         boundaries (Sequence[str]): The first block of each next module.
-        checkpointing (Sequence[str | None], optional): Mode of each module;
-            None where the partition has no say in it.
+        checkpointing (str | Sequence[str | None], optional): Mode of all
+            modules or of each; None where nothing is said of it.
     """
 
     boundaries: Sequence[str]
-    checkpointing: Sequence[str | None] | None = None
+    checkpointing: str | Sequence[str | None] | None = None
 
     def describe(self) -> str:
         """The lines of a config."""
         lines = [f'boundaries={list(self.boundaries)}']
         if self.checkpointing is not None:
-            lines.append(f'checkpointing={list(self.checkpointing)}')
+            lines.append(f'checkpointing={self.checkpointing!r}')
         return ', '.join(lines)
 
 

@@ -8,8 +8,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import Node
+
+from mmlocal.fake_tensors import FakeTensorMode
 
 # Autograd nodes of layers that hold a weight matrix.
 WEIGHT_NODES = ('Conv', 'Addmm', 'Mm', 'Linear')

@@ -22,9 +22,9 @@ from ..checkpointing import (
     parse_modes,
     take_over_with_cp,
 )
-from ..cut_points import CutPoint, CutPoints, Split
+from ..cut_points import CutPoints, Split
 from ..finished import detach_finished, graph_nodes
-from ..local_heads.base import Boundary, build_local_head
+from ..local_heads.base import build_local_heads
 from ..tracing import replace, single_tensor
 
 
@@ -95,7 +95,14 @@ class LocalSupervisedBackbone(BaseModule):
         if pretrained is not None:
             backbone['pretrained'] = pretrained
         self.backbone = MODELS.build(backbone)
-        self.boundaries: list[str] = []
+        if take_over_with_cp(self.backbone):
+            if checkpointing is not None:
+                raise ValueError(
+                    'model.backbone.checkpointing: the inner backbone has '
+                    'with_cp=True, which means the same as '
+                    "checkpointing='block'; write one of them."
+                )
+            checkpointing = 'block'
         cuts, order = [], []
         if boundaries:
             points = CutPoints(self.backbone, tuple(input_shape))
@@ -106,9 +113,11 @@ class LocalSupervisedBackbone(BaseModule):
             elif isinstance(boundaries, str):
                 boundaries = [boundaries]
             cuts, order = points.check(list(boundaries)), points.order
-            self.boundaries = [cut.name for cut in cuts]
-        self.local_heads = _build_heads(local_heads, cuts)
-        self._checkpoint(checkpointing, order)
+        self.set_split(
+            Split([cut.name for cut in cuts], checkpointing),
+            build_local_heads(local_heads, cuts),
+            order,
+        )
         self._warned_outputs = False
         self.register_state_dict_post_hook(_hide_inner_prefix)
         self.register_load_state_dict_pre_hook(_add_inner_prefix)
@@ -250,23 +259,24 @@ class LocalSupervisedBackbone(BaseModule):
                 logger='current',
             )
 
-    def _checkpoint(
-        self,
-        checkpointing: str | Sequence[str | None] | None,
-        order: list[str],
+    def set_split(
+        self, split: Split, local_heads: ModuleList, order: Sequence[str]
     ) -> None:
-        blocks = take_over_with_cp(self.backbone)
-        if blocks and checkpointing is not None:
-            raise ValueError(
-                'model.backbone.checkpointing: the inner backbone has '
-                'with_cp=True, which means the same as '
-                "checkpointing='block'; write one of them."
-            )
-        if not blocks:
-            modes = parse_modes(checkpointing, len(self.boundaries) + 1)
-            blocks = assign_blocks(
-                self.backbone, modes, self.boundaries, order
-            )
+        """Cut in another way.
+
+        Args:
+            split (Split): Boundaries, in forward order, and checkpointing.
+            local_heads (ModuleList): One head a boundary.
+            order (Sequence[str]): :attr:`CutPoints.order`; may be empty if
+                there are no boundaries.
+
+        Raises:
+            ValueError: If ``split.checkpointing`` does not fit.
+        """
+        self.boundaries = list(split.boundaries)
+        self.local_heads = local_heads
+        modes = parse_modes(split.checkpointing, len(self.boundaries) + 1)
+        blocks = assign_blocks(self.backbone, modes, self.boundaries, order)
         checkpoint_blocks(self.backbone, blocks)
 
     def _compile(self, modules: Sequence[str], **options) -> None:
@@ -295,37 +305,6 @@ def _partition(cfg: dict, points: CutPoints) -> Split:
         split = Split(split)
     print_log(split.describe(), logger='current')
     return split
-
-
-def _build_heads(
-    cfgs: dict | Sequence[dict] | None, cuts: list[CutPoint]
-) -> ModuleList:
-    if cfgs is None or isinstance(cfgs, dict):
-        if cuts and not cfgs:
-            raise ValueError(
-                'model.backbone.local_heads is missing: write a local head, '
-                "as dict(type='mmlocal.InfoProHead', num_classes=19)."
-            )
-        cfgs = [deepcopy(cfgs) for _ in cuts]
-    if len(cfgs) != len(cuts):
-        raise ValueError(
-            f'model.backbone.local_heads has {len(cfgs)} heads for '
-            f'{len(cuts)} boundaries {[cut.name for cut in cuts]}: write one '
-            'a boundary (the last module is trained by the model itself), '
-            'or a single dict for all of them.'
-        )
-    heads = ModuleList()
-    for index, (cfg, cut) in enumerate(zip(cfgs, cuts, strict=True)):
-        boundary = Boundary(
-            cut.name,
-            cut.channels,
-            cut.stride,
-            tokens=cut.tokens,
-            index=index,
-            count=len(cuts),
-        )
-        heads.append(build_local_head(cfg, boundary))
-    return heads
 
 
 def _mean(value: Tensor | Sequence[Tensor]) -> Tensor:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from math import isqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
 from mmlocal.registry import MODELS
+
+if TYPE_CHECKING:
+    from ..cut_points import CutPoint
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,47 @@ def build_local_head(cfg: dict, boundary: Boundary) -> LocalHead:
             '...)) to use a head of another library.'
         )
     return MODELS.build(cfg, default_args={'boundary': boundary})
+
+
+def build_local_heads(
+    cfgs: dict | Sequence[dict] | None, cuts: Sequence[CutPoint]
+) -> ModuleList:
+    """Build the heads of all boundaries.
+
+    Args:
+        cfgs (dict | Sequence[dict], optional): One config for all, or one a
+            boundary.
+        cuts (Sequence[CutPoint]): The boundaries.
+
+    Raises:
+        ValueError: If the configs are missing or not as many as boundaries.
+    """
+    if cfgs is None or isinstance(cfgs, dict):
+        if cuts and not cfgs:
+            raise ValueError(
+                'model.backbone.local_heads is missing: write a local head, '
+                "as dict(type='mmlocal.InfoProHead', num_classes=19)."
+            )
+        cfgs = [deepcopy(cfgs) for _ in cuts]
+    if len(cfgs) != len(cuts):
+        raise ValueError(
+            f'model.backbone.local_heads has {len(cfgs)} heads for '
+            f'{len(cuts)} boundaries {[cut.name for cut in cuts]}: write one '
+            'a boundary (the last module is trained by the model itself), '
+            'or a single dict for all of them.'
+        )
+    heads = ModuleList()
+    for index, (cfg, cut) in enumerate(zip(cfgs, cuts, strict=True)):
+        boundary = Boundary(
+            cut.name,
+            cut.channels,
+            cut.stride,
+            tokens=cut.tokens,
+            index=index,
+            count=len(cuts),
+        )
+        heads.append(build_local_head(cfg, boundary))
+    return heads
 
 
 def token_grid(num_tokens: int) -> tuple[int, int] | None:

@@ -1,0 +1,152 @@
+"""Fake tensors: shapes, strides and lifetimes without memory.
+
+The one file that leans on parts of torch that are not public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+try:
+    from torch._subclasses.fake_tensor import (
+        FakeCopyMode,
+        FakeTensorMode,
+        UnsupportedOperatorException,
+    )
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_flatten, tree_map_only
+except ImportError as error:
+    raise ImportError(
+        f'MMLocal finds cut points and plans memory on fake tensors, and '
+        f'torch {torch.__version__} has moved what it needs for that '
+        f'({error}). Install a torch that this version of MMLocal is tested '
+        'with (see README.md), or an MMLocal that knows this torch.'
+    ) from error
+
+__all__ = [
+    'FakeOps',
+    'FakeTensorMode',
+    'fake_copy',
+    'tensors_of',
+    'uninitialized_weights',
+]
+
+aten = torch.ops.aten
+RANDOM_FILLS = {
+    aten.uniform_.default,
+    aten.normal_.default,
+    aten.random_.default,
+    aten.bernoulli_.float,
+}
+
+
+class FakeOps(TorchDispatchMode):
+    """Runs what fake tensors alone cannot, with upper bounds.
+
+    A mask selects everything; a number read from a tensor is 1, an integer
+    0, a truth value False; and an operator without a fake implementation runs
+    once on zeros.
+
+    Args:
+        mode (FakeTensorMode): Of the tensors that come by.
+
+    Attributes:
+        guessed (set[str]): Operators that had to run on zeros.
+    """
+
+    def __init__(self, mode: FakeTensorMode):
+        super().__init__()
+        self.mode = mode
+        self.guessed: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+        return self.run(func, args, kwargs or {})
+
+    def run(self, func: Any, args: tuple, kwargs: dict) -> Any:
+        """Run an operator.
+
+        Raises:
+            RuntimeError: If the operator cannot run on fake tensors.
+        """
+        if func is aten._local_scalar_dense.default:
+            dtype = args[0].dtype
+            if dtype is torch.bool:
+                return False
+            return 1.0 if dtype.is_floating_point else 0
+        if func in (aten.index.Tensor, aten.index_put_.default):
+            args = (args[0], _without_masks(args[1]), *args[2:])
+        elif func is aten.nonzero.default:
+            shape = (args[0].numel(), args[0].ndim)
+            return args[0].new_empty(shape, dtype=torch.int64)
+        elif func is aten.masked_select.default:
+            shape = torch.broadcast_shapes(args[0].shape, args[1].shape)
+            return args[0].new_empty(shape.numel())
+        try:
+            return func(*args, **kwargs)
+        except (UnsupportedOperatorException, NotImplementedError):
+            return self._run_on_zeros(func, args, kwargs)
+
+    def _run_on_zeros(self, func: Any, args: tuple, kwargs: dict) -> Any:
+        try:
+            # The tensors are no fake ones here, and no mode sees them.
+            with torch.utils._python_dispatch._disable_current_modes():
+                real = tree_map_only(Tensor, _zeros, (args, kwargs))
+                result = func(*real[0], **real[1])
+        except Exception as error:
+            raise RuntimeError(
+                f'the operator {func} has no fake implementation, and does '
+                f'not run on zeros either ({error}): register one with '
+                'torch.library.register_fake, or plan the model without the '
+                'layer that calls it.'
+            ) from error
+        self.guessed.add(str(func))
+        return tree_map_only(Tensor, self.mode.from_tensor, result)
+
+
+def fake_copy(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
+    """A copy whose parameters and buffers take no memory."""
+    with FakeCopyMode(mode):
+        return deepcopy(module)
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """All tensors in nested lists, tuples and dicts."""
+    leaves = tree_flatten(value)[0]
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+@contextmanager
+def uninitialized_weights() -> Iterator[None]:
+    """Leave weights as they are allocated, where only shapes matter."""
+    with _SkipRandomFills():
+        yield
+
+
+class _SkipRandomFills(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+        if func in RANDOM_FILLS:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _without_masks(indices: list[Tensor | None]) -> list[Tensor | None]:
+    """Positions in place of masks, as if these were true everywhere."""
+    found: list[Tensor | None] = []
+    for index in indices:
+        if index is None or index.dtype not in (torch.bool, torch.uint8):
+            found.append(index)
+        else:
+            place = index.new_empty(index.numel(), dtype=torch.int64)
+            found += [place] * index.ndim
+    return found
+
+
+def _zeros(value: Tensor) -> Tensor:
+    shape = tuple(int(side) for side in value.shape)
+    return torch.zeros(shape, dtype=value.dtype)

@@ -1,0 +1,283 @@
+"""The best split of a network by what its pieces take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, product
+
+from mmlocal.models.cut_points import Split
+
+from .profile import Head, Profile
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A split and what it is predicted to take.
+
+    Attributes:
+        split (Split): Where to cut and what to checkpoint.
+        peak (int): Bytes.
+        extra_flops (int): On top of end to end: of local heads and of what
+            is recomputed.
+    """
+
+    split: Split
+    peak: int
+    extra_flops: int
+
+
+@dataclass(frozen=True)
+class _Label:
+    """Modules laid end to end; ``ends`` are the units where they end.
+
+    ``peak`` is the highest of them without the weights of local heads, which
+    are there all the time (``static``); ``carried`` is what the next modules
+    find in memory from those before: gradients and what heads kept.
+    """
+
+    flops: int
+    static: int
+    carried: int
+    peak: int
+    ends: tuple[int, ...]
+    modes: tuple[str | None, ...]
+
+    @property
+    def end(self) -> int:
+        return self.ends[-1] if self.ends else -1
+
+    def costs(self) -> tuple[int, int, int, int]:
+        return self.flops, self.static, self.carried, self.peak
+
+    def is_no_better(self, other: _Label) -> bool:
+        pairs = zip(self.costs(), other.costs(), strict=True)
+        return all(mine >= theirs for mine, theirs in pairs)
+
+
+class Search:
+    """Finds the best split among all of them.
+
+    Modules are laid end to end by dynamic programming over the cut points.
+    What a module takes depends on earlier ones through their heads alone,
+    so of two ways to reach a cut, one that is no better in any of its costs
+    is dropped: nothing that is dropped could have won.
+
+    Args:
+        profiles (dict[str | None, Profile]): By mode of checkpointing; with
+            heads in that of None.
+        by_module (bool): Whether a module's gradients are freed before the
+            next module (``LocalOptimWrapper(step='module')``). Defaults to
+            False.
+    """
+
+    def __init__(
+        self,
+        profiles: dict[str | None, Profile],
+        by_module: bool = False,
+    ):
+        self.profiles = profiles
+        self.plain = profiles[None]
+        self.names = self.plain.names
+        self.by_module = by_module
+        self.end = len(self.names)
+        self._peaks: dict[tuple[int, str | None], list[int]] = {}
+        sizes = [unit.gradients for unit in self.plain.units]
+        # Sums up to each unit; the last one stands for the tail.
+        self._gradients = _sums([*sizes, self.plain.tail.gradients])
+        self._recompute = {
+            mode: _sums(
+                [unit.recompute for unit in found.units]
+                + [found.tail.recompute]
+            )
+            for mode, found in profiles.items()
+        }
+
+    def best(
+        self,
+        num_modules: int,
+        modes: Sequence[str | None] = (None,),
+        uniform: bool = True,
+    ) -> Plan:
+        """The plan of the lowest peak.
+
+        Args:
+            num_modules (int): K.
+            modes (Sequence[str | None]): Ways of checkpointing. Defaults to
+                (None,).
+            uniform (bool): All modules are checkpointed alike. Defaults to
+                True.
+
+        Raises:
+            ValueError: If the network has too few cut points.
+        """
+        if not 1 <= num_modules <= self.end + 1:
+            raise ValueError(
+                f'num_modules={num_modules}: this backbone can be cut into 1 '
+                f'to {self.end + 1} modules.'
+            )
+        sets = [(mode,) for mode in modes] if uniform else [tuple(modes)]
+        plans = [
+            plan
+            for allowed in sets
+            for plan in self._plans(num_modules, allowed)
+            if len(plan.split.boundaries) == num_modules - 1
+        ]
+        return min(plans, key=lambda plan: (plan.peak, plan.extra_flops))
+
+    def pareto(
+        self, max_modules: int, modes: Sequence[str | None]
+    ) -> list[Plan]:
+        """No other plan takes both less memory and less compute.
+
+        Each module may be checkpointed in its own way.
+
+        Returns:
+            list[Plan]: By rising ``extra_flops``, so by falling peak.
+        """
+        count = min(max_modules, self.end + 1)
+        plans = sorted(
+            self._plans(count, tuple(modes)),
+            key=lambda plan: (plan.extra_flops, plan.peak),
+        )
+        front: list[Plan] = []
+        for plan in plans:
+            if not front or plan.peak < front[-1].peak:
+                front.append(plan)
+        return front
+
+    def evaluate(self, split: Split) -> Plan:
+        """Predict one split.
+
+        Args:
+            split (Split): Its boundaries are among the cut points, and it
+                has one mode a module.
+        """
+        label = _START
+        ends = [*map(self.names.index, split.boundaries), self.end]
+        for end, mode in zip(ends, split.checkpointing, strict=True):
+            label = self._extend(label, end, mode)
+        return self._plan(label)
+
+    def _plans(
+        self, max_modules: int, modes: tuple[str | None, ...]
+    ) -> Iterator[Plan]:
+        """Of all splits into at most ``max_modules``, what can be best."""
+        labels = [_START]
+        for num_modules in range(1, max_modules + 1):
+            reached: dict[int, list[_Label]] = {}
+            for label, mode in product(labels, modes):
+                yield self._plan(self._extend(label, self.end, mode))
+                if num_modules == max_modules:
+                    continue
+                for end in range(label.end + 1, self.end):
+                    longer = self._extend(label, end, mode)
+                    _keep_best(reached.setdefault(end, []), longer)
+            labels = [label for group in reached.values() for label in group]
+
+    def _extend(self, label: _Label, end: int, mode: str | None) -> _Label:
+        """One more module, up to a cut point or to the network's end."""
+        start = label.end + 1
+        head = Head() if end == self.end else self.plain.heads[end]
+        carried = label.carried + head.kept
+        if not self.by_module:
+            carried += head.gradients
+            carried += self._gradients[end + 1] - self._gradients[start]
+        if start == 0 and end < self.end:
+            carried += self.plain.pixels
+        recompute = self._recompute[mode]
+        return _Label(
+            label.flops + head.flops + recompute[end + 1] - recompute[start],
+            label.static + head.static,
+            carried,
+            max(label.peak, label.carried + self._peak(start, end, mode)),
+            (*label.ends, end),
+            (*label.modes, mode),
+        )
+
+    def _plan(self, label: _Label) -> Plan:
+        update = self._entry(0) + label.carried + self.plain.update
+        return Plan(
+            Split([self.names[end] for end in label.ends[:-1]], label.modes),
+            max(label.peak, update) + label.static,
+            label.flops,
+        )
+
+    def _peak(self, start: int, end: int, mode: str | None) -> int:
+        """Of a module of the units from ``start`` to ``end``, on its own."""
+        key = (start, mode)
+        if key not in self._peaks:
+            self._peaks[key] = list(self._peaks_from(start, mode))
+        return self._peaks[key][end - start]
+
+    def _peaks_from(self, start: int, mode: str | None) -> Iterator[int]:
+        """Of modules from ``start`` to each possible end."""
+        profile, gradients = self.profiles[mode], self._gradients
+        saved = forward = 0
+        # Of earlier modules' tensors the forward holds some for a while.
+        base = self._entry(start)
+        # Peak in backward less the gradients that later units have by then,
+        # which depend on where the module ends.
+        backward = -gradients[-1]
+        for index in range(start, self.end):
+            unit = profile.units[index]
+            forward = max(forward, base + saved + unit.forward)
+            base -= _from_before(start, unit.freed)
+            saved += unit.saved
+            here = saved + unit.backward - gradients[index + 1]
+            backward = max(backward, here)
+            head = self.plain.heads[index]
+            pixels = self.plain.pixels if start == 0 else 0
+            later = gradients[index + 1] + head.gradients
+            yield max(
+                forward,
+                base + pixels + saved + head.peak,
+                base + pixels + backward + later,
+            )
+        yield max(forward, base + self._last(start, profile))
+
+    def _last(self, start: int, profile: Profile) -> int:
+        """Peak behind the last cut point, and of the backward from there."""
+        tail = profile.tail
+        saved = sum(unit.saved for unit in profile.units[start:])
+        forward = saved + tail.forward
+        # What goes with the end of the forward.
+        saved -= _from_before(start, tail.freed)
+        saved -= self.plain.pixels if start else 0
+        sides = sum(size for unit, size in tail.sides if unit >= start)
+        backward = saved + min(tail.backward, tail.alone + sides)
+        later = tail.gradients
+        for index in range(self.end - 1, start - 1, -1):
+            unit = profile.units[index]
+            sides = sum(
+                size for side, size in tail.sides if start <= side < index
+            )
+            backward = max(backward, saved + unit.backward + later + sides)
+            saved -= unit.saved
+            later += unit.gradients
+        return max(forward, backward)
+
+    def _entry(self, start: int) -> int:
+        # What earlier modules leave behind is the same in all modes.
+        if start == self.end:
+            return self.plain.tail.entry
+        return self.plain.units[start].entry
+
+
+_START = _Label(0, 0, 0, 0, (), ())
+
+
+def _keep_best(group: list[_Label], label: _Label) -> None:
+    """Add a label to those of a cut, unless one is as good in all."""
+    if any(label.is_no_better(other) for other in group):
+        return
+    group[:] = [other for other in group if not other.is_no_better(label)]
+    group.append(label)
+
+
+def _from_before(start: int, freed: dict[int, int]) -> int:
+    return sum(size for unit, size in freed.items() if unit < start)
+
+
+def _sums(values: Sequence[int]) -> list[int]:
+    return list(accumulate(values, initial=0))
