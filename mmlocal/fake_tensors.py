@@ -33,6 +33,7 @@ __all__ = [
     'FakeOps',
     'FakeTensorMode',
     'fake_copy',
+    'fake_mode',
     'tensors_of',
     'uninitialized_weights',
 ]
@@ -54,13 +55,14 @@ class FakeOps(TorchDispatchMode):
     once on zeros.
 
     Args:
-        mode (FakeTensorMode): Of the tensors that come by.
+        mode (FakeTensorMode, optional): Of the tensors that come by; None if
+            they are real, and operators run as they are.
 
     Attributes:
         guessed (set[str]): Operators that had to run on zeros.
     """
 
-    def __init__(self, mode: FakeTensorMode):
+    def __init__(self, mode: FakeTensorMode | None):
         super().__init__()
         self.mode = mode
         self.guessed: set[str] = set()
@@ -74,6 +76,8 @@ class FakeOps(TorchDispatchMode):
         Raises:
             RuntimeError: If the operator cannot run on fake tensors.
         """
+        if self.mode is None:
+            return func(*args, **kwargs)
         if func is aten._local_scalar_dense.default:
             dtype = args[0].dtype
             if dtype is torch.bool:
@@ -91,6 +95,11 @@ class FakeOps(TorchDispatchMode):
             return func(*args, **kwargs)
         except (UnsupportedOperatorException, NotImplementedError):
             return self._run_on_zeros(func, args, kwargs)
+        except RuntimeError as error:
+            # What torch.library says of an operator defined in Python.
+            if 'no fake impl registered' not in str(error):
+                raise
+            return self._run_on_zeros(func, args, kwargs)
 
     def _run_on_zeros(self, func: Any, args: tuple, kwargs: dict) -> Any:
         try:
@@ -107,6 +116,11 @@ class FakeOps(TorchDispatchMode):
             ) from error
         self.guessed.add(str(func))
         return tree_map_only(Tensor, self.mode.from_tensor, result)
+
+
+def fake_mode() -> FakeTensorMode:
+    """A mode that leaves unknown operators to :class:`FakeOps`."""
+    return FakeTensorMode(allow_fallback_kernels=False)
 
 
 def fake_copy(module: nn.Module, mode: FakeTensorMode) -> nn.Module:

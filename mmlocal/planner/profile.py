@@ -132,7 +132,11 @@ def profile(
             simulator.head(name, index)
             for index, name in enumerate(simulator.candidates)
         ]
-    with simulator.step(simulator.batch_size) as (recorder, wrap, batch):
+    with simulator.step(simulator.setting.batch_size) as (
+        recorder,
+        wrap,
+        batch,
+    ):
         probe = _Probe(simulator, recorder, tried)
         backbone.boundaries = list(simulator.candidates)
         # Stands in for training a module with its head.
@@ -296,7 +300,7 @@ class _Probe:
             for weight in head.parameters()
             if weight.requires_grad
         )
-        if self.simulator.ema:
+        if self.simulator.setting.ema:
             static *= 2
         return Head(
             peak,

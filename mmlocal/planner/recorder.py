@@ -43,6 +43,23 @@ class Window:
     freed: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A point of a step.
+
+    Attributes:
+        operator (int): How many have run.
+        total (int): Bytes in memory.
+        phase (str): 'forward', 'backward' or 'update'.
+        bands (dict[str, int]): What ``total`` is made of.
+    """
+
+    operator: int
+    total: int
+    phase: str
+    bands: dict[str, int]
+
+
 @dataclass
 class _Storage:
     size: int
@@ -61,7 +78,8 @@ class Recorder(FakeOps):
     the step, by local module.
 
     Args:
-        mode (FakeTensorMode): Of the tensors that come by.
+        mode (FakeTensorMode, optional): Of the tensors that come by; None if
+            they are real.
         granularity (int): Bytes to which a storage is rounded up: 512 for
             CUDA's caching allocator. Defaults to 1.
 
@@ -72,13 +90,14 @@ class Recorder(FakeOps):
         total (int): Bytes.
         peak (int): Most of ``total`` so far.
         peak_bands (dict[str, int]): ``live`` at that moment.
-        course (list[tuple[int, str, dict[str, int]]]): After each operator
-            that changed something: total, phase and bands, if ``keep``.
+        course (list[Moment]): After each operator that changed something, if
+            ``keep``.
+        operators (int): How many have run.
         flops (Counter[str]): By 'forward', 'recompute' and 'backward'.
-        read (set[int]): Storages that operators have read, by key.
+        read (set[int]): Storages that operators have read, by serial number.
     """
 
-    def __init__(self, mode: FakeTensorMode, granularity: int = 1):
+    def __init__(self, mode: FakeTensorMode | None, granularity: int = 1):
         super().__init__(mode)
         self.granularity = granularity
         self.band = PARAMETERS
@@ -87,7 +106,8 @@ class Recorder(FakeOps):
         self.total = 0
         self.peak = 0
         self.peak_bands: dict[str, int] = {}
-        self.course: list[tuple[int, str, dict[str, int]]] = []
+        self.course: list[Moment] = []
+        self.operators = 0
         self.keep = False
         self.flops: Counter[str] = Counter()
         self.read: set[int] = set()
@@ -99,14 +119,17 @@ class Recorder(FakeOps):
     def run(self, func: Any, args: tuple, kwargs: dict) -> Any:
         """Run an operator and note what it makes."""
         out = super().run(func, args, kwargs)
+        self.operators += 1
         for tensor in tensors_of((args, kwargs)):
-            self.read.add(_key(tensor))
+            self.read.add(self.serial(tensor))
         before = self.total
         band = self._band()
         for tensor in tensors_of(out):
             self.track(tensor, band)
         if self.keep and self.total != before:
-            self.course.append((self.total, self.phase, dict(self.live)))
+            self.course.append(
+                Moment(self.operators, self.total, self.phase, dict(self.live))
+            )
         flops = flop_registry.get(func._overloadpacket)
         if flops is not None:
             self.flops[self._kind()] += flops(*args, **kwargs, out_val=out)
@@ -169,6 +192,11 @@ class Recorder(FakeOps):
         """Size and band of a tensor's storage; (0, None) if not counted."""
         storage = self._known.get(_key(tensor))
         return (storage.size, storage.band) if storage else (0, None)
+
+    def serial(self, tensor: Tensor) -> int:
+        """Number of a tensor's storage, never used again; 0 if unknown."""
+        storage = self._known.get(_key(tensor))
+        return storage.serial if storage else 0
 
     def _band(self) -> str:
         if self.phase == 'forward' or self._kind() == 'recompute':

@@ -93,20 +93,12 @@ class Search:
             for mode, found in profiles.items()
         }
 
-    def best(
-        self,
-        num_modules: int,
-        modes: Sequence[str | None] = (None,),
-        uniform: bool = True,
-    ) -> Plan:
-        """The plan of the lowest peak.
+    def ranked(self, num_modules: int, mode: str | None = None) -> list[Plan]:
+        """Plans of K modules by rising peak; of K=2 every one.
 
         Args:
             num_modules (int): K.
-            modes (Sequence[str | None]): Ways of checkpointing. Defaults to
-                (None,).
-            uniform (bool): All modules are checkpointed alike. Defaults to
-                True.
+            mode (str, optional): Of checkpointing, in all modules.
 
         Raises:
             ValueError: If the network has too few cut points.
@@ -116,14 +108,12 @@ class Search:
                 f'num_modules={num_modules}: this backbone can be cut into 1 '
                 f'to {self.end + 1} modules.'
             )
-        sets = [(mode,) for mode in modes] if uniform else [tuple(modes)]
         plans = [
             plan
-            for allowed in sets
-            for plan in self._plans(num_modules, allowed)
+            for plan in self._plans(num_modules, (mode,))
             if len(plan.split.boundaries) == num_modules - 1
         ]
-        return min(plans, key=lambda plan: (plan.peak, plan.extra_flops))
+        return sorted(plans, key=lambda plan: (plan.peak, plan.extra_flops))
 
     def pareto(
         self, max_modules: int, modes: Sequence[str | None]
@@ -276,7 +266,9 @@ def _keep_best(group: list[_Label], label: _Label) -> None:
 
 
 def _from_before(start: int, freed: dict[int, int]) -> int:
-    return sum(size for unit, size in freed.items() if unit < start)
+    """Of earlier modules; a module keeps its own input for its backward."""
+    first = max(start - 1, 0)
+    return sum(size for unit, size in freed.items() if unit < first)
 
 
 def _sums(values: Sequence[int]) -> list[int]:

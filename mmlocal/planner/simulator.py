@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,27 +18,29 @@ from torch import nn
 from mmlocal.fake_tensors import (
     FakeTensorMode,
     fake_copy,
+    fake_mode,
     uninitialized_weights,
 )
 from mmlocal.models.backbones import LocalSupervisedBackbone
+from mmlocal.models.backbones.local_supervised import resolve_partition
+from mmlocal.models.blocks import innermost_blocks
+from mmlocal.models.checkpointing import parse_modes
 from mmlocal.models.cut_points import CutPoints, Split
 from mmlocal.models.local_heads.base import build_local_heads
 from mmlocal.registry import MODELS
 
 from .autocast import CudaAutocast
-from .batch import (
-    batch_size_of,
-    image_size_of,
-    make_batch,
-    num_classes_of,
-    task_of,
+from .batch import make_batch
+from .recorder import (
+    BATCH,
+    GRADIENTS,
+    OPTIMIZER,
+    PARAMETERS,
+    Moment,
+    Recorder,
 )
-from .recorder import BATCH, GRADIENTS, OPTIMIZER, PARAMETERS, Recorder
+from .setting import Setting, without_sync_bn
 
-WRAPPERS = {
-    'OptimWrapper': 'mmlocal.LocalOptimWrapper',
-    'AmpOptimWrapper': 'mmlocal.LocalAmpOptimWrapper',
-}
 # What CUDA's caching allocator rounds a block up to.
 CUDA_GRANULARITY = 512
 
@@ -53,7 +55,7 @@ class StepReport:
         peak (int): Bytes.
         bands (dict[str, int]): What the peak is made of, bytes.
         flops (dict[str, int]): Of 'forward', 'recompute' and 'backward'.
-        course (list): See :class:`Recorder`; empty unless asked for.
+        course (list[Moment]): Of the step; empty unless asked for.
         unread (dict[str, int]): Outputs of the backbone that no head reads,
             though they stay in memory, and their bytes.
         guessed (list[str]): Operators without a fake implementation.
@@ -64,7 +66,7 @@ class StepReport:
     peak: int
     bands: dict[str, int]
     flops: dict[str, int]
-    course: list[tuple[int, str, dict[str, int]]] = field(default_factory=list)
+    course: list[Moment] = field(default_factory=list)
     unread: dict[str, int] = field(default_factory=dict)
     guessed: list[str] = field(default_factory=list)
 
@@ -75,84 +77,63 @@ class StepReport:
 
 
 class Simulator:
-    """Runs training steps of one config, cut in whatever way is asked.
+    """Runs training steps of one setting, cut in whatever way is asked.
 
     The model is built once; its weights take the memory of this machine for
     that moment only.
 
     Args:
-        cfg (dict): A config: ``model``, ``optim_wrapper`` and, unless the
-            other arguments are given, ``train_dataloader``.
-        batch_size (int, optional): Images a step; None takes the config's.
-        image_size (tuple[int, int], optional): Height and width in pixels;
-            None takes the config's.
-        amp (bool, optional): Mixed precision; None takes the config's.
-        device (str): Whose rules hold: 'cuda' rounds storages up, runs
-            normalization and losses of mixed precision in float32, and
-            updates weights tensor list by tensor list; 'cpu' does not.
-            Defaults to 'cuda'.
+        setting (Setting): What is trained, and how.
 
-    Raises:
-        ValueError: If the config does not say something that is needed.
+    Attributes:
+        points (CutPoints): Of the backbone.
+        model (nn.Module): On fake tensors.
+        can_checkpoint (bool): Whether the backbone has blocks.
     """
 
-    def __init__(
-        self,
-        cfg: dict,
-        batch_size: int | None = None,
-        image_size: tuple[int, int] | None = None,
-        amp: bool | None = None,
-        device: str = 'cuda',
-    ):
-        if device not in ('cuda', 'cpu'):
-            raise ValueError(f"device: {device!r} is neither 'cuda' nor 'cpu'")
-        self.device = device
-        self.task = task_of(cfg['model'])
-        self.batch_size = batch_size or batch_size_of(cfg)
-        self.image_size = image_size or image_size_of(cfg)
-        self.optim_cfg = _optim_cfg(cfg, amp)
-        self.amp = self.optim_cfg['type'] == WRAPPERS['AmpOptimWrapper']
-        self.dtype = _half(self.optim_cfg) if self.amp else torch.float32
-        self.ema = any(
-            'EMAHook' in str(hook.get('type'))
-            for hook in cfg.get('custom_hooks') or ()
-        )
-        init_default_scope(cfg.get('default_scope') or 'mmengine')
-        model = _without_sync_bn(deepcopy(cfg['model']))
-        if cfg.get('data_preprocessor') is not None:
-            # As Runner does.
-            model.setdefault('data_preprocessor', cfg['data_preprocessor'])
-        backbone = model['backbone']
-        is_local = 'LocalSupervisedBackbone' in str(backbone['type'])
-        self.head_cfgs = backbone.get('local_heads') if is_local else None
-        self.proposed_heads = not self.head_cfgs
-        if self.proposed_heads:
-            self.head_cfgs = propose_heads(model, self.task)
-        self.input_shape = tuple(
-            backbone.get('input_shape') or _trace_shape(model)
-        )
-        model['backbone'] = {
-            'type': 'mmlocal.LocalSupervisedBackbone',
-            'backbone': backbone['backbone'] if is_local else backbone,
-        }
-        # mmseg writes `pretrained` into the backbone while it builds it.
-        model['pretrained'] = None
-        with uninitialized_weights():
-            real = MODELS.build(model)
+    def __init__(self, setting: Setting):
+        self.setting = setting
+        self.mode: FakeTensorMode | None = fake_mode()
+        init_default_scope(setting.scope)
+        with self.building():
+            real = MODELS.build(deepcopy(setting.model))
         inner = real.backbone.backbone
-        self.mm_checkpointing = any(
-            'forward' in vars(block) for block in inner.modules()
-        )
-        self.points = CutPoints(inner, self.input_shape)
-        self.mode = FakeTensorMode()
-        self.model = fake_copy(real, self.mode)
+        self.can_checkpoint = bool(innermost_blocks(inner))
+        self.points = CutPoints(inner, setting.input_shape)
+        self.model = self.adopt(real)
         self.model.train()
         self._heads: dict[tuple, nn.Module] = {}
 
+    def building(self) -> AbstractContextManager:
+        """Where modules are built."""
+        return uninitialized_weights()
+
+    def adopt(self, module: nn.Module) -> nn.Module:
+        """A copy of a built module, for the steps."""
+        return fake_copy(module, self.mode)
+
+    def scope(self) -> AbstractContextManager:
+        """Where the steps run."""
+        return self.mode
+
     @property
     def backbone(self) -> LocalSupervisedBackbone:
-        """The wrapped backbone of the fake model."""
+        """The wrapped backbone of the model."""
         return self.model.backbone
+
+    @cached_property
+    def own_split(self) -> Split | None:
+        """As the config says; None if it is left to a plan."""
+        if self.setting.is_planned:
+            return None
+        boundaries = self.setting.boundaries
+        if isinstance(boundaries, dict):
+            boundaries = resolve_partition(boundaries, self.points).boundaries
+        elif isinstance(boundaries, str):
+            boundaries = [boundaries]
+        names = [cut.name for cut in self.points.check(list(boundaries))]
+        mode = self.setting.checkpointing
+        return Split(names, parse_modes(mode, len(names) + 1))
 
     @cached_property
     def candidates(self) -> list[str]:
@@ -160,17 +141,25 @@ class Simulator:
         return [cut.name for cut in self.points.blocks()]
 
     def head(self, name: str, index: int = 0) -> nn.Module:
-        """A fake local head for a cut; alike for cuts of the same shape."""
+        """A local head for a cut; alike for cuts of the same shape."""
         cut = self.points.valid[name]
-        cfgs = self.head_cfgs
+        cfgs = self.setting.head_cfgs
         if isinstance(cfgs, (list, tuple)):
             cfgs = cfgs[min(index, len(cfgs) - 1)]
-        cfg = _without_sync_bn(deepcopy(dict(cfgs)))
+        cfg = without_sync_bn(deepcopy(dict(cfgs)))
         key = (cut.channels, cut.stride, cut.tokens, repr(cfg))
         if key not in self._heads:
-            with uninitialized_weights():
+            with self.building():
                 (self._heads[key],) = build_local_heads(cfg, [cut])
-        return fake_copy(self._heads[key], self.mode)
+        return self.adopt(self._heads[key])
+
+    def prepare(self, split: Split) -> None:
+        """Cut the model, with a head of its own at each cut."""
+        heads = ModuleList(
+            self.head(name, index)
+            for index, name in enumerate(split.boundaries)
+        )
+        self.backbone.set_split(split, heads, self.points.order)
 
     def measure(
         self, split: Split, batch_size: int | None = None, keep: bool = False
@@ -179,26 +168,23 @@ class Simulator:
 
         Args:
             split (Split): Where to cut and what to checkpoint.
-            batch_size (int, optional): None takes the simulator's.
+            batch_size (int, optional): None takes the setting's.
             keep (bool): Keep the course of the step. Defaults to False.
         """
-        heads = [
-            self.head(name, index)
-            for index, name in enumerate(split.boundaries)
-        ]
-        self.backbone.set_split(split, ModuleList(heads), self.points.order)
-        size = batch_size or self.batch_size
+        self.prepare(split)
+        size = batch_size or self.setting.batch_size
         with self.step(size) as (recorder, wrap, batch):
             recorder.keep = keep
-            names = [f'module {k + 1}' for k in range(len(heads) + 1)]
+            count = len(split.boundaries) + 1
+            names = [f'module {k + 1}' for k in range(count)]
             recorder.band = names[0]
             outputs = _watch_outputs(self.backbone, recorder)
             _follow_modules(wrap, recorder, iter(names[1:]))
             self.model.train_step(batch, wrap)
             unread = {
                 path: size
-                for path, (key, size) in outputs.items()
-                if key not in recorder.read
+                for path, (number, size) in outputs.items()
+                if number not in recorder.read
             }
         return StepReport(
             split,
@@ -215,113 +201,64 @@ class Simulator:
     def step(
         self, batch_size: int
     ) -> Iterator[tuple[Recorder, OptimWrapper, dict]]:
-        """Everything that a training step needs, under a recorder.
-
-        The optimizer has its state already, as in any step but the first.
-        """
-        granularity = CUDA_GRANULARITY if self.device == 'cuda' else 1
-        recorder = Recorder(self.mode, granularity)
+        """What a training step needs, under a recorder."""
+        on_cuda = self.setting.device == 'cuda'
+        recorder = Recorder(self.mode, CUDA_GRANULARITY if on_cuda else 1)
         with ExitStack() as stack:
-            stack.enter_context(self.mode)
-            wrap = build_optim_wrapper(self.model, deepcopy(self.optim_cfg))
-            if self.amp:
-                # A loss scale takes no memory, and reads numbers.
-                wrap.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)
-            self._fill_state(wrap)
+            wrap, batch = stack.enter_context(self.trainer(batch_size))
             weights = [*self.model.parameters(), *self.model.buffers()]
             recorder.track_all(weights, PARAMETERS)
             recorder.track_all(_state(wrap), OPTIMIZER)
-            if self.ema:
+            if self.setting.ema:
                 copies = [torch.empty_like(weight) for weight in weights]
                 recorder.track_all(copies, PARAMETERS)
-            batch = make_batch(self.task, batch_size, self.image_size)
             recorder.track_all(_batch_tensors(batch), BATCH)
             for weight in self.model.parameters():
                 hook = weight.register_post_accumulate_grad_hook(
                     lambda weight: recorder.move(weight.grad, GRADIENTS)
                 )
                 stack.callback(hook.remove)
-            if self.amp and self.device == 'cuda':
-                stack.enter_context(CudaAutocast())
             stack.enter_context(recorder)
+            yield recorder, wrap, batch
+
+    @contextmanager
+    def trainer(self, batch_size: int) -> Iterator[tuple[OptimWrapper, dict]]:
+        """Optimizer and batch.
+
+        The optimizer has its state already, as in any step but the first.
+        """
+        setting = self.setting
+        with ExitStack() as stack:
+            stack.enter_context(self.scope())
+            cfg = deepcopy(setting.optim_cfg)
+            if setting.amp:
+                # So that no step is skipped for an overflow.
+                cfg['loss_scale'] = 1.0
+            wrap = build_optim_wrapper(self.model, cfg)
+            if setting.amp and self.mode is not None:
+                # It takes no memory, and reads numbers.
+                wrap.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)
+            self._fill_state(wrap)
+            batch = make_batch(setting.task, batch_size, setting.image_size)
+            if setting.amp and setting.device == 'cuda' and self.mode:
+                stack.enter_context(CudaAutocast())
             try:
-                yield recorder, wrap, batch
+                yield wrap, batch
             finally:
                 for weight in self.model.parameters():
                     weight.grad = None
 
     def _fill_state(self, wrap: OptimWrapper) -> None:
-        if self.device == 'cuda':
+        if self.setting.device == 'cuda' and self.mode is not None:
             # torch's default there; on fake CPU tensors it has to be asked.
             for group in wrap.optimizer.param_groups:
                 if group.get('foreach', False) is None:
                     group['foreach'] = True
         for weight in self.model.parameters():
             if weight.requires_grad:
-                weight.grad = torch.empty_like(weight)
+                weight.grad = torch.zeros_like(weight)
         wrap.optimizer.step()
         wrap.optimizer.zero_grad()
-
-
-def propose_heads(model: dict, task: str) -> dict:
-    """The local head that fits a model which has none."""
-    preset = 'segmentation' if task == 'segmentation' else 'imagenet'
-    return {
-        'type': 'mmlocal.InfoProHead',
-        'preset': preset,
-        'num_classes': num_classes_of(model),
-    }
-
-
-def _optim_cfg(cfg: dict, amp: bool | None) -> dict:
-    optim_cfg = deepcopy(dict(cfg.get('optim_wrapper') or {}))
-    if 'optimizer' not in optim_cfg:
-        raise ValueError(
-            'the config has no optim_wrapper.optimizer, so that the memory '
-            'of its state is unknown; write '
-            "optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01))."
-        )
-    kind = optim_cfg.get('type') or 'OptimWrapper'
-    kind = WRAPPERS.get(kind, kind)
-    if kind not in WRAPPERS.values():
-        raise ValueError(
-            f'optim_wrapper.type: the planner knows {", ".join(WRAPPERS)} '
-            f"and MMLocal's, not {kind!r}."
-        )
-    if amp is not None:
-        kind = list(WRAPPERS.values())[amp]
-    optim_cfg['type'] = kind
-    if kind == WRAPPERS['OptimWrapper']:
-        for key in ('loss_scale', 'dtype', 'use_fsdp'):
-            optim_cfg.pop(key, None)
-    else:
-        optim_cfg['dtype'] = str(_half(optim_cfg)).removeprefix('torch.')
-    return optim_cfg
-
-
-def _half(optim_cfg: dict) -> torch.dtype:
-    dtype = optim_cfg.get('dtype') or 'float16'
-    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
-
-
-def _without_sync_bn(node: Any) -> Any:
-    """SyncBN, which has no CPU kernel, saves what BN saves."""
-    if isinstance(node, dict):
-        if str(node.get('type')).rpartition('.')[2] == 'SyncBN':
-            node['type'] = 'BN'
-        for value in node.values():
-            _without_sync_bn(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _without_sync_bn(value)
-    return node
-
-
-def _trace_shape(model: dict) -> Sequence[int]:
-    backbone = model['backbone']
-    size = backbone.get('img_size', 224)
-    size = size if isinstance(size, int) else size[0]
-    return (backbone.get('in_channels', 3), size, size)
 
 
 def _state(wrap: OptimWrapper) -> list[torch.Tensor]:
@@ -381,7 +318,7 @@ def in_phase(recorder: Recorder, phase: str) -> Iterator[None]:
 def _watch_outputs(
     backbone: nn.Module, recorder: Recorder
 ) -> dict[str, tuple[int, int]]:
-    """Key and size of each output's storage, once the backbone has run."""
+    """Number and size of each output's storage, once the backbone has run."""
     found: dict[str, tuple[int, int]] = {}
 
     def note(module: nn.Module, args: tuple, outputs: Any) -> None:
@@ -390,8 +327,8 @@ def _watch_outputs(
             return
         for index, output in enumerate(outputs):
             if isinstance(output, torch.Tensor):
-                key = output.untyped_storage()._cdata
-                found[f'outs[{index}]'] = (key, recorder.find(output)[0])
+                size, _ = recorder.find(output)
+                found[f'outs[{index}]'] = (recorder.serial(output), size)
         recorder.read.clear()
 
     handle = backbone.register_forward_hook(note)

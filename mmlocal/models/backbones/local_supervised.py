@@ -107,7 +107,7 @@ class LocalSupervisedBackbone(BaseModule):
         if boundaries:
             points = CutPoints(self.backbone, tuple(input_shape))
             if isinstance(boundaries, dict):
-                split = _partition(boundaries, points)
+                split = resolve_partition(boundaries, points)
                 boundaries = split.boundaries
                 checkpointing = checkpointing or split.checkpointing
             elif isinstance(boundaries, str):
@@ -291,7 +291,16 @@ class LocalSupervisedBackbone(BaseModule):
             module.compile(**options)
 
 
-def _partition(cfg: dict, points: CutPoints) -> Split:
+def resolve_partition(cfg: dict, points: CutPoints) -> Split:
+    """Let a partition choose among cut points.
+
+    Args:
+        cfg (dict): With the ``type`` of a partition.
+        points (CutPoints): Of the backbone.
+
+    Raises:
+        ValueError: If there is no such partition.
+    """
     cfg = dict(cfg)
     kind = cfg.pop('type')
     partition = PARTITIONS.get(kind)

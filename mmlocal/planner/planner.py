@@ -1,0 +1,275 @@
+"""What splits of a network cost, and the best one for a budget."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from mmlocal.models.checkpointing import MODES
+from mmlocal.models.cut_points import Split
+
+from .profile import profile
+from .search import Plan, Search
+from .simulator import Simulator, StepReport
+
+UNITS = {
+    'B': 1,
+    'KB': 10**3,
+    'MB': 10**6,
+    'GB': 10**9,
+    'TB': 10**12,
+    'KIB': 2**10,
+    'MIB': 2**20,
+    'GIB': 2**30,
+    'TIB': 2**40,
+}
+# Of the best plans by prediction, how many are run in full.
+TRIES = 3
+MAX_MODULES = 6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to train.
+
+    Attributes:
+        name (str): What it is.
+        report (StepReport): Of a full step on fake tensors.
+        extra (float): Compute on top of end to end, as a fraction.
+        share (float): Memory as a fraction of end to end's.
+    """
+
+    name: str
+    report: StepReport
+    extra: float
+    share: float
+
+
+class Planner:
+    """Compares ways to train one config and finds the best.
+
+    Args:
+        simulator (Simulator): Of the config.
+        progress (Callable[[str], None], optional): Is told what is done.
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        progress: Callable[[str], None] | None = None,
+    ):
+        self.simulator = simulator
+        self.progress = progress or (lambda text: None)
+        self._reports: dict[str, StepReport] = {}
+
+    @cached_property
+    def end_to_end(self) -> StepReport:
+        """Without cuts and checkpointing."""
+        return self.measure(Split([], [None]))
+
+    @cached_property
+    def search(self) -> Search:
+        """Over all cut points and modes of checkpointing."""
+        profiles = {}
+        for mode in MODES:
+            if mode and not self.simulator.can_checkpoint:
+                continue
+            self.progress(f'profiling the pieces, {mode or "plain"}')
+            profiles[mode] = profile(self.simulator, mode, mode is None)
+        return Search(profiles, self.simulator.setting.by_module)
+
+    @property
+    def modes(self) -> list[str | None]:
+        """Ways of checkpointing that the backbone allows."""
+        return list(self.search.profiles)
+
+    def measure(self, split: Split) -> StepReport:
+        """A full step on fake tensors, once a split."""
+        key = split.describe()
+        if key not in self._reports:
+            self.progress(f'running {key}')
+            self._reports[key] = self.simulator.measure(split)
+        return self._reports[key]
+
+    def row(self, name: str, split: Split) -> Row:
+        """A split beside end to end."""
+        report, base = self.measure(split), self.end_to_end
+        return Row(
+            name,
+            report,
+            report.total_flops / base.total_flops - 1,
+            report.peak / base.peak,
+        )
+
+    def compare(self, max_modules: int = 4) -> list[Row]:
+        """End to end and K = 2, 3, ... at their best cuts.
+
+        Each with all modes of checkpointing; plans are run in full.
+        """
+        rows = []
+        for num_modules in range(1, max_modules + 1):
+            if num_modules - 1 > len(self.simulator.candidates):
+                break
+            for mode in self.modes:
+                name = 'end to end' if num_modules == 1 else f'K={num_modules}'
+                best = self.balanced(num_modules, mode)
+                rows.append(self.row(name, best.split))
+        return rows
+
+    def balanced(
+        self, num_modules: int, mode: str | None = None
+    ) -> StepReport:
+        """The split into K modules that takes the least memory.
+
+        Args:
+            num_modules (int): K.
+            mode (str, optional): Of checkpointing.
+
+        Raises:
+            ValueError: If the backbone has too few cut points.
+        """
+        return self._least(self.search.ranked(num_modules, mode))
+
+    def within(
+        self, budget: int, max_modules: int = MAX_MODULES
+    ) -> tuple[StepReport, bool]:
+        """The plan with the least extra compute that fits.
+
+        Args:
+            budget (int): Bytes.
+            max_modules (int): Largest K. Defaults to 6.
+
+        Returns:
+            tuple: The report of a full step, and whether it fits. If nothing
+            does, it is the plan that takes the least.
+        """
+        if self.end_to_end.peak <= budget:
+            return self.end_to_end, True
+        front = self.search.pareto(max_modules, self.modes)
+        # A little over may fit after all; the full step decides.
+        for plan in [p for p in front if p.peak <= 1.02 * budget][: 2 * TRIES]:
+            report = self.measure(plan.split)
+            if report.peak <= budget:
+                return report, True
+        least = self._least(front[::-1])
+        return least, least.peak <= budget
+
+    def _least(self, plans: Sequence[Plan]) -> StepReport:
+        """Run plans, by rising prediction, until none can be better."""
+        best = self.measure(plans[0].split)
+        for plan in plans[1:TRIES]:
+            if best.peak <= plan.peak:
+                break
+            best = min(best, self.measure(plan.split), key=_peak)
+        return best
+
+    def largest_batch(self, split: Split, budget: int) -> int:
+        """Most images a step that fit.
+
+        Memory grows evenly with the batch: two steps give the line, and full
+        steps around its end the number.
+
+        Returns:
+            int: 0 if not even one image fits.
+        """
+        run = self.simulator.measure
+        size = self.simulator.setting.batch_size
+        here, double = self.measure(split), run(split, 2 * size)
+        an_image = (double.peak - here.peak) / size
+        guess = int((budget - here.peak) / an_image + size)
+        guess = max(guess, 1)
+        self.progress(f'trying a batch of {guess}')
+        if run(split, guess).peak <= budget:
+            while run(split, guess + 1).peak <= budget:
+                guess += 1
+            return guess
+        while guess and run(split, guess).peak > budget:
+            guess -= 1
+        return guess
+
+
+def _peak(report: StepReport) -> int:
+    return report.peak
+
+
+def parse_budget(text: str | int | float, end_to_end: int) -> int:
+    """Bytes.
+
+    Args:
+        text (str | int | float): '10GiB', '9.5 GB', bytes, or a fraction of
+            end to end's memory as 0.5 or '50%'.
+        end_to_end (int): Bytes.
+
+    Raises:
+        ValueError: If it is no size.
+    """
+    message = (
+        f"budget {text!r} is no size; write '10GiB' or '800MB', or a "
+        "fraction of end to end's memory, as 0.5 or '50%'."
+    )
+    match = re.fullmatch(
+        r'\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*|%)\s*', str(text)
+    )
+    if match is None:
+        raise ValueError(message)
+    number, unit = float(match[1]), match[2].upper()
+    if unit == '%':
+        number, unit = number / 100, ''
+    if unit:
+        if unit not in UNITS:
+            raise ValueError(message)
+        size = number * UNITS[unit]
+    else:
+        size = number * end_to_end if number <= 1 else number
+    if size < 1:
+        raise ValueError(message)
+    return int(size)
+
+
+def config_lines(report: StepReport, heads: dict | None) -> str:
+    """What to paste into a config for a plan.
+
+    Args:
+        report (StepReport): Of the plan.
+        heads (dict, optional): Local heads to add; None if the config has
+            them.
+    """
+    boundaries = list(report.split.boundaries)
+    modes = list(report.split.checkpointing or ())
+    mode = modes[0] if len(set(modes)) == 1 else modes
+    lines = [f'boundaries={boundaries!r},'] if boundaries else []
+    if any(modes):
+        lines.append(f'checkpointing={mode!r},')
+    if heads is not None and boundaries:
+        items = ', '.join(f'{key}={value!r}' for key, value in heads.items())
+        lines.append(f'local_heads=dict({items}),')
+    if not lines:
+        return 'end to end fits: no change is needed'
+    body = '\n'.join(f'        {line}' for line in lines)
+    return f'model = dict(\n    backbone=dict(\n{body}\n    ))'
+
+
+def describe_floor(report: StepReport, top: int = 3) -> str:
+    """The largest parts of a plan's peak."""
+    parts = sorted(report.bands.items(), key=lambda item: -item[1])[:top]
+    return ', '.join(f'{name} {size / 2**30:.2f} GiB' for name, size in parts)
+
+
+def warnings_of(reports: Iterable[StepReport]) -> list[str]:
+    """What a user should know of the reports, once each."""
+    found: dict[str, None] = {}
+    for report in reports:
+        for path, size in report.unread.items():
+            found[
+                f'{path} of the backbone stays in memory ({size / 2**20:.0f} '
+                'MiB) and no head reads it: leave it out of out_indices '
+                '(and shift in_index of the heads).'
+            ] = None
+        for name in report.guessed:
+            found[
+                f'{name} has no fake implementation and ran on zeros: slow, '
+                'and its output may have another size with real data.'
+            ] = None
+    return list(found)

@@ -1,0 +1,205 @@
+"""What a config says of a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+
+from .batch import batch_size_of, image_size_of, num_classes_of, task_of
+
+WRAPPERS = {
+    'OptimWrapper': 'mmlocal.LocalOptimWrapper',
+    'AmpOptimWrapper': 'mmlocal.LocalAmpOptimWrapper',
+}
+# Partitions that a plan resolves.
+PLANNED = ('mmlocal.Memory', 'Memory')
+
+
+class Setting:
+    """A config, read for its memory.
+
+    Args:
+        cfg (dict): A config: ``model``, ``optim_wrapper`` and, unless the
+            other arguments are given, ``train_dataloader``.
+        batch_size (int, optional): Images a step; None takes the config's.
+        image_size (tuple[int, int], optional): Height and width in pixels;
+            None takes the config's.
+        amp (bool, optional): Mixed precision; None takes the config's.
+        device (str): Whose rules hold: 'cuda' rounds storages up, runs
+            normalization and losses of mixed precision in float32, and
+            updates weights list by list; 'cpu' does not. Defaults to 'cuda'.
+
+    Attributes:
+        task (str): 'segmentation' or 'classification'.
+        model (dict): Config of the model, its backbone wrapped and uncut.
+        boundaries (list | str | dict): As in the config.
+        checkpointing (str | Sequence | None): As in the config.
+        head_cfgs (dict | Sequence): Of local heads.
+        proposed_heads (dict | None): Local heads to add, if it has none.
+        is_local (bool): Whether the config trains locally already.
+        optim_cfg (dict): Of the optimizer wrapper.
+        amp (bool): Mixed precision.
+        dtype (torch.dtype): Of products and convolutions.
+        by_module (bool): Whether gradients are freed module by module.
+        ema (bool): Whether a hook keeps a second copy of the weights.
+
+    Raises:
+        ValueError: If the config does not say something that is needed.
+    """
+
+    def __init__(
+        self,
+        cfg: dict,
+        batch_size: int | None = None,
+        image_size: tuple[int, int] | None = None,
+        amp: bool | None = None,
+        device: str = 'cuda',
+    ):
+        if device not in ('cuda', 'cpu'):
+            raise ValueError(f"device: {device!r} is neither 'cuda' nor 'cpu'")
+        self.device = device
+        self.scope = cfg.get('default_scope') or 'mmengine'
+        self.task = task_of(cfg['model'])
+        self.batch_size = batch_size or batch_size_of(cfg)
+        self.image_size = image_size or image_size_of(cfg)
+        self.optim_cfg = _optim_cfg(cfg, amp)
+        self.amp = self.optim_cfg['type'] == WRAPPERS['AmpOptimWrapper']
+        self.dtype = torch.float32
+        if self.amp:
+            self.dtype = _half(self.optim_cfg, device)
+            name = str(self.dtype).removeprefix('torch.')
+            self.optim_cfg['dtype'] = name
+        self.by_module = self.optim_cfg.get('step') == 'module'
+        self.ema = any(
+            'EMAHook' in str(hook.get('type'))
+            for hook in cfg.get('custom_hooks') or ()
+        )
+        self.model = _without_downloads(
+            without_sync_bn(deepcopy(cfg['model']))
+        )
+        if cfg.get('data_preprocessor') is not None:
+            # As Runner does.
+            self.model.setdefault(
+                'data_preprocessor', cfg['data_preprocessor']
+            )
+        self._read_backbone()
+
+    @property
+    def precision(self) -> str:
+        """Of the forward."""
+        name = str(self.dtype).removeprefix('torch.')
+        return f'mixed {name}' if self.amp else name
+
+    @property
+    def optimizer(self) -> str:
+        """Its type."""
+        return str(self.optim_cfg['optimizer']['type'])
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether the boundaries are left to a plan."""
+        kind = (
+            self.boundaries.get('type')
+            if isinstance(self.boundaries, dict)
+            else ''
+        )
+        return str(kind).startswith(PLANNED)
+
+    def _read_backbone(self) -> None:
+        backbone = self.model['backbone']
+        self.is_local = 'LocalSupervisedBackbone' in str(backbone['type'])
+        wrapped = backbone if self.is_local else {'backbone': backbone}
+        self.boundaries = wrapped.get('boundaries') or []
+        self.checkpointing = wrapped.get('checkpointing')
+        if wrapped['backbone'].get('with_cp'):
+            self.checkpointing = 'block'
+        self.head_cfgs = wrapped.get('local_heads')
+        self.proposed_heads = None
+        if not self.head_cfgs:
+            self.proposed_heads = propose_heads(self.model, self.task)
+            self.head_cfgs = self.proposed_heads
+        self.input_shape = tuple(
+            wrapped.get('input_shape') or _trace_shape(wrapped['backbone'])
+        )
+        self.model['backbone'] = {
+            'type': 'mmlocal.LocalSupervisedBackbone',
+            'backbone': wrapped['backbone'],
+        }
+        # mmseg writes `pretrained` into the backbone while it builds it.
+        self.model['pretrained'] = None
+
+
+def propose_heads(model: dict, task: str) -> dict:
+    """The local head that fits a model which has none."""
+    preset = 'segmentation' if task == 'segmentation' else 'imagenet'
+    return {
+        'type': 'mmlocal.InfoProHead',
+        'preset': preset,
+        'num_classes': num_classes_of(model),
+    }
+
+
+def _optim_cfg(cfg: dict, amp: bool | None) -> dict:
+    optim_cfg = deepcopy(dict(cfg.get('optim_wrapper') or {}))
+    if 'optimizer' not in optim_cfg:
+        raise ValueError(
+            'the config has no optim_wrapper.optimizer, so that the memory '
+            'of its state is unknown; write '
+            "optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01))."
+        )
+    kind = optim_cfg.get('type') or 'OptimWrapper'
+    kind = WRAPPERS.get(kind, kind)
+    if kind not in WRAPPERS.values():
+        raise ValueError(
+            f'optim_wrapper.type: the planner knows {", ".join(WRAPPERS)} '
+            f"and MMLocal's, not {kind!r}."
+        )
+    if amp is not None:
+        kind = list(WRAPPERS.values())[amp]
+    optim_cfg['type'] = kind
+    if kind == WRAPPERS['OptimWrapper']:
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            optim_cfg.pop(key, None)
+    return optim_cfg
+
+
+def _half(optim_cfg: dict, device: str) -> torch.dtype:
+    """What autocast takes on a device, unless told."""
+    default = 'float16' if device == 'cuda' else 'bfloat16'
+    dtype = optim_cfg.get('dtype') or default
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
+
+
+def without_sync_bn(node: Any) -> Any:
+    """SyncBN, which has no CPU kernel, saves what BN saves."""
+    if isinstance(node, dict):
+        if str(node.get('type')).rpartition('.')[2] == 'SyncBN':
+            node['type'] = 'BN'
+        for value in node.values():
+            without_sync_bn(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            without_sync_bn(value)
+    return node
+
+
+def _without_downloads(node: Any) -> Any:
+    if isinstance(node, dict):
+        init_cfg = node.get('init_cfg')
+        if isinstance(init_cfg, dict) and init_cfg['type'] == 'Pretrained':
+            node['init_cfg'] = None
+        for value in node.values():
+            _without_downloads(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _without_downloads(value)
+    return node
+
+
+def _trace_shape(backbone: dict) -> Sequence[int]:
+    size = backbone.get('img_size', 224)
+    size = size if isinstance(size, int) else size[0]
+    return (backbone.get('in_channels', 3), size, size)

@@ -1,0 +1,95 @@
+"""Training steps of a config on real tensors, to hold plans to."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mmlocal.models.cut_points import Split
+
+from .setting import Setting
+from .simulator import Simulator
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What steps took on a device.
+
+    Attributes:
+        seconds (list[float]): Of each step.
+        allocated (int): Peak bytes of tensors; 0 where it is not known.
+        reserved (int): Peak bytes that the allocator held; 0 likewise.
+    """
+
+    seconds: list[float]
+    allocated: int = 0
+    reserved: int = 0
+
+
+class Trial(Simulator):
+    """Runs the steps that a :class:`Simulator` runs, for real.
+
+    :meth:`measure` counts the storages of real tensors then, operator by
+    operator, and is exact for what kernels hand out; scratch that a kernel
+    frees before it returns is not seen.
+
+    Args:
+        setting (Setting): What is trained, and how.
+        where (str): Device of the tensors. Defaults to 'cpu'.
+    """
+
+    def __init__(self, setting: Setting, where: str = 'cpu'):
+        self.where = torch.device(where)
+        super().__init__(setting)
+        self.mode = None
+
+    def building(self) -> AbstractContextManager:
+        """With weights."""
+        return nullcontext()
+
+    def adopt(self, module: nn.Module) -> nn.Module:
+        """A copy on the device."""
+        module = deepcopy(module)
+        module.init_weights()
+        return module.to(self.where)
+
+    def scope(self) -> AbstractContextManager:
+        """Nothing special."""
+        return nullcontext()
+
+    def time(
+        self, split: Split, batch_size: int, steps: int, warmup: int = 2
+    ) -> Timing:
+        """Time steps, and weigh them where the device can tell.
+
+        Args:
+            split (Split): Where to cut and what to checkpoint.
+            batch_size (int): Images.
+            steps (int): How many are timed.
+            warmup (int): How many run before. Defaults to 2.
+        """
+        self.prepare(split)
+        on_cuda = self.where.type == 'cuda'
+        seconds = []
+        with self.trainer(batch_size) as (wrap, batch):
+            for index in range(warmup + steps):
+                if index == warmup and on_cuda:
+                    torch.cuda.reset_peak_memory_stats()
+                begin = time.perf_counter()
+                self.model.train_step(batch, wrap)
+                if on_cuda:
+                    torch.cuda.synchronize()
+                if index >= warmup:
+                    seconds.append(time.perf_counter() - begin)
+        if not on_cuda:
+            return Timing(seconds)
+        return Timing(
+            seconds,
+            torch.cuda.max_memory_allocated(),
+            torch.cuda.max_memory_reserved(),
+        )

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mmlocal.fake_tensors import (
+    FakeOps,
+    fake_copy,
+    fake_mode,
+    uninitialized_weights,
+)
+
+
+def test_masks_select_all_and_numbers_are_known():
+    mode = fake_mode()
+    with mode, FakeOps(mode):
+        x = torch.randn(2, 3, 4)
+        mask = x[:, 0] > 0
+        assert x.transpose(1, 2)[mask].shape == (8, 3)
+        assert x.masked_select(x > 0).shape == (24,)
+        assert (x > 0).nonzero().shape == (24, 3)
+        assert x.sum().item() == 1.0
+        assert not (x > 0).any()
+        x[x > 0] = 0
+
+
+def test_unknown_operators_run_on_zeros_and_are_named():
+    @torch.library.custom_op('mmlocal_test::double', mutates_args=())
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return x.repeat(2)
+
+    @torch.library.custom_op('mmlocal_test::broken', mutates_args=())
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError('no CPU kernel')
+
+    mode = fake_mode()
+    ops = FakeOps(mode)
+    with mode, ops:
+        assert double(torch.ones(3)).shape == (6,)
+        with pytest.raises(RuntimeError, match='broken.*has no fake'):
+            broken(torch.ones(3))
+    assert ops.guessed == {'mmlocal_test.double.default'}
+
+
+def test_copies_take_no_memory_and_are_apart():
+    mode = fake_mode()
+    real = nn.Linear(4, 4)
+    first, second = (fake_copy(real, mode) for _ in range(2))
+    assert first.weight.shape == (4, 4)
+    assert isinstance(first.weight, nn.Parameter)
+    storages = {m.weight.untyped_storage()._cdata for m in (first, second)}
+    assert len(storages) == 2
+
+
+def test_weights_are_left_alone():
+    state = torch.get_rng_state()
+    with uninitialized_weights():
+        nn.Conv2d(3, 8, 3)
+    assert torch.equal(torch.get_rng_state(), state)

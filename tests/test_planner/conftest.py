@@ -1,0 +1,123 @@
+"""Small training configs for planner tests."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+
+from mmlocal.planner import Setting, Simulator
+
+TOKENS = {'type': 'mmlocal.GreedyHead', 'net': 'linear', 'num_classes': 10}
+CIFAR_HEAD = {'type': 'mmlocal.InfoProHead', 'num_classes': 10}
+INNER = {
+    'resnet': ({'type': 'mmlocal.CIFARResNet', 'depth': 20}, 64, CIFAR_HEAD),
+    'vit': (
+        {
+            'type': 'VisionTransformer',
+            'arch': {
+                'embed_dims': 32,
+                'num_layers': 4,
+                'num_heads': 2,
+                'feedforward_channels': 128,
+            },
+            'img_size': 32,
+            'patch_size': 4,
+            'out_type': 'avg_featmap',
+            'drop_rate': 0.1,
+        },
+        32,
+        TOKENS,
+    ),
+    'swin': (
+        {
+            'type': 'SwinTransformer',
+            'arch': {
+                'embed_dims': 16,
+                'depths': [2, 2, 2, 2],
+                'num_heads': [1, 2, 2, 4],
+            },
+            'img_size': 64,
+            'window_size': 4,
+            'pad_small_map': True,
+            'drop_path_rate': 0.1,
+        },
+        128,
+        TOKENS,
+    ),
+    'convnext': (
+        {
+            'type': 'ConvNeXt',
+            'arch': {'depths': [2, 2, 2, 2], 'channels': [8, 16, 32, 64]},
+        },
+        64,
+        TOKENS,
+    ),
+}
+
+
+def _config(helpers, net: str) -> dict:
+    if net in ('deeplab', 'fpn'):
+        model = helpers.segmentor_cfg(['layer3.0'])
+        optimizer = {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}
+        if net == 'deeplab':
+            model['auxiliary_head'] = {
+                **model['decode_head'],
+                'in_channels': 32,
+                'in_index': 2,
+            }
+            model['decode_head']['in_index'] = 3
+        else:
+            model['decode_head'] = {
+                'type': 'SegformerHead',
+                'in_channels': [8, 16, 32, 64],
+                'in_index': [0, 1, 2, 3],
+                'channels': 8,
+                'num_classes': 4,
+                'dropout_ratio': 0,
+            }
+        scope = 'mmseg'
+    else:
+        inner, channels, head = deepcopy(INNER[net])
+        side = inner.get('img_size', 32)
+        backbone = {
+            'type': 'mmlocal.LocalSupervisedBackbone',
+            'backbone': inner,
+            'local_heads': head,
+            'input_shape': (3, side, side),
+        }
+        model = helpers.classifier_cfg(backbone, channels)
+        if net in ('vit', 'convnext'):
+            model['neck'] = None
+        optimizer = {'type': 'AdamW', 'lr': 0.001}
+        scope = 'mmpretrain'
+    side = model['backbone'].get('input_shape', (3, 32, 32))[1]
+    return {
+        'default_scope': scope,
+        'model': model,
+        'optim_wrapper': {
+            'type': 'mmlocal.LocalOptimWrapper',
+            'optimizer': optimizer,
+        },
+        'train_dataloader': {
+            'batch_size': 4,
+            'dataset': {'image_size': (side, side)},
+        },
+    }
+
+
+@pytest.fixture
+def config(helpers):
+    """The config of a small net, by name."""
+    return lambda net: _config(helpers, net)
+
+
+@pytest.fixture
+def simulate(helpers):
+    """A simulator of a small net, by name."""
+
+    def make(net, **options):
+        options = {'device': 'cpu', **options}
+        return Simulator(Setting(_config(helpers, net), **options))
+
+    return make
