@@ -61,7 +61,7 @@ def errors_of_the_caller(rank: int, folder: Path) -> None:
     with pytest.raises(ValueError, match='optim_wrapper.type is OptimWrapper'):
         outer.train_step(classification_batch(2), OptimWrapper(optimizer))
     wrap = optim_wrapper(outer)
-    step, wrap.step = wrap.step, lambda: None
+    wrap.step = lambda: None
     outer.train_step(classification_batch(2), wrap)
     with pytest.raises(RuntimeError, match='were waited for'):
         outer.train_step(classification_batch(2), wrap)
@@ -98,7 +98,9 @@ def buffers(rank: int, folder: Path) -> None:
             )
         )
         for step in range(5):
-            outer.train_step(classification_batch(2, seed=2 * step + rank), wrap)
+            outer.train_step(
+                classification_batch(2, seed=2 * step + rank), wrap
+            )
         # Not between two forwards that accumulate.
         later = [False, True, False, True] if each_forward else [False] * 4
         assert seen == [True, *later]

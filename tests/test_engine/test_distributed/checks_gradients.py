@@ -114,17 +114,22 @@ def optim_wrapper(model, kind=LocalOptimWrapper, **kwargs):
 
 
 def average(parameters) -> None:
-    """The oracle: every gradient on its own, 0 where there is none."""
-    for parameter in parameters:
-        if not parameter.requires_grad:
-            continue
+    """The oracle: one sum of all gradients at the end, 0 for missing ones."""
+    trained = [p for p in parameters if p.requires_grad]
+    for parameter in trained:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        dist.all_reduce(parameter.grad)
-        parameter.grad /= dist.get_world_size()
+    flat = torch.cat([p.grad.flatten() for p in trained])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    sizes = [p.numel() for p in trained]
+    for parameter, part in zip(trained, flat.split(sizes), strict=True):
+        parameter.grad = part.view(parameter.shape)
 
 
-def train(cfg, wrapped, steps, counts, prepare=None, **zero) -> list[dict]:
+def train(
+    cfg, wrapped, steps, counts, prepare=None, setup=None, **zero
+) -> list[dict]:
     """Gradients of each step; without wrapper, averaged by the oracle.
 
     Each step starts from fresh weights, the same ones in all runs: rounding
@@ -133,6 +138,8 @@ def train(cfg, wrapped, steps, counts, prepare=None, **zero) -> list[dict]:
     model = build(cfg)
     outer = wrapped(model) if wrapped else model
     wrap = optim_wrapper(outer, accumulative_counts=counts)
+    if setup is not None:
+        setup(model, outer, wrap)
     weights = deepcopy(list(model.parameters()))
     step, zero_grad, found = wrap.optimizer.step, wrap.zero_grad, []
 
@@ -354,33 +361,38 @@ def no_traffic_while_accumulating(rank: int, folder: Path) -> None:
 @check()
 def waiting_for_one_module(rank: int, folder: Path) -> None:
     """`wait(params)` in the local backward, in the first step and later."""
-    cfg = segmentor()
-    expected = train(cfg, None, 3, 1)
-    model = build(cfg)
-    outer = small_buckets(model)
-    wrap = optim_wrapper(outer)
-    inner, early = model.backbone, []
-    modules = [
-        [*inner.backbone.stem.parameters(), *inner.backbone.layer1.parameters()],
-        [*inner.backbone.layer2.parameters()],
-    ]
-    local_backward = wrap.local_backward
+    waited = []
 
-    def wait(loss):
-        local_backward(loss)
-        outer.gradient_reducer.wait(modules[len(early) % 2])
-        early.append([p.grad.clone() for p in modules[len(early) % 2]])
+    def setup(model, outer, wrap):
+        inner = model.backbone.backbone
+        modules = [[inner.stem, inner.layer1], [inner.layer2]]
+        local_backward = wrap.local_backward
 
-    wrap.local_backward = wait
-    names = {id(p): name for name, p in model.named_parameters()}
-    for index in range(3):
-        torch.manual_seed(index)
-        outer.train_step(segmentation_batch(seed=10 * index + rank), wrap)
-        for part, found in enumerate(early[-2:]):
-            for param, gradient in zip(modules[part], found, strict=True):
-                oracle = expected[index][names[id(param)]]
-                assert torch.allclose(gradient, oracle, atol=1e-6)
-    assert same_on_all_ranks(model.parameters())
+        def backward_and_wait(loss):
+            local_backward(loss)
+            part = nn.ModuleList(modules[len(waited) % 2])
+            outer.gradient_reducer.wait(part.parameters())
+            waited.append([p.grad.clone() for p in part.parameters()])
+
+        wrap.local_backward = backward_and_wait
+
+    found = train(segmentor(), small_buckets, 3, 1, setup=setup)
+    expected = train(segmentor(), None, 3, 1)
+    for step, oracle in zip(found, expected, strict=True):
+        for name, value in oracle.items():
+            assert torch.allclose(step[name], value, atol=1e-6), name
+        at_once = [waited.pop(0), waited.pop(0)]
+        for names, values in zip(
+            (('.stem.', '.layer1.'), ('.layer2.',)), at_once, strict=True
+        ):
+            late = [
+                value
+                for name, value in oracle.items()
+                if any(part in name for part in names)
+                and 'local_heads' not in name
+            ]
+            for early, value in zip(values, late, strict=True):
+                assert torch.allclose(early, value, atol=1e-6)
 
 
 @check()

@@ -105,17 +105,10 @@ def runner(rank: int, folder: Path) -> None:
     run(folder / 'parts', 10, first)
     path = folder / 'parts' / 'iter_10.pth'
     dist.barrier()
-    resumed = run(
-        folder / 'parts', 20, second, resume=True, load_from=str(path)
-    )
-    # An iteration count that is known from the start scales the loss alike:
-    # 10 and 20 are both multiples of the accumulation.
-    print(first.losses, second.losses, whole.losses[:10], whole.losses[10:],sep='\n')
-    assert first.losses + second.losses == pytest.approx(whole.losses)
-    for a, b in zip(
-        trained.model.parameters(), resumed.model.parameters(), strict=True
-    ):
-        assert torch.allclose(a, b, atol=1e-6)
+    run(folder / 'parts', 20, second, resume=True, load_from=str(path))
+    losses = first.losses + second.losses
+    assert losses == pytest.approx(whole.losses, rel=0, abs=5e-5)
+    assert max(whole.losses) - min(whole.losses) > 1e-3
     if rank == 0:
         keys = torch.load(path, weights_only=False)['state_dict']
         assert set(keys) == set(trained.model.module.state_dict())
@@ -165,5 +158,5 @@ def one_process_and_two_ranks(rank: int, folder: Path) -> None:
         curve = torch.stack(curve)
         dist.all_reduce(curve)
         curves.append(curve / 2)
-    print(curves[0][:,0], curves[1][:,0])
-    assert torch.allclose(*curves, rtol=1e-4)
+    assert torch.allclose(*curves, rtol=1e-5)
+    assert curves[0].std(0).min() > 1e-4
