@@ -7,10 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+
+from mmlocal.apis import cpu_ranks
 
 ROOT = Path(__file__).parents[1]
 SEG = str(ROOT / 'configs/infopro/deeplabv3_r18_shapes.py')
@@ -216,7 +219,7 @@ def test_predictions_are_drawn(checkpoint, capsys):
 
 def test_pytorch_launcher_without_torchrun(monkeypatch, capsys):
     monkeypatch.delenv('RANK', raising=False)
-    monkeypatch.setattr(TRAIN.cli, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(cpu_ranks, 'get_device', lambda: 'cpu')
     message = error(capsys, TRAIN, SEG, '--launcher', 'pytorch')
     assert 'tools/dist_train.sh' in message
 
@@ -234,24 +237,67 @@ def test_scripts_say_how_they_are_used(script):
     assert path.stat().st_mode & 0o111
 
 
-def test_cpu_ranks_use_gloo_and_no_syncbn(monkeypatch):
-    groups = []
+@pytest.fixture
+def groups(monkeypatch):
+    """Process groups that a machine without GPU would start."""
+    started = []
     monkeypatch.setattr(
-        TRAIN.cli.torch.distributed, 'init_process_group', groups.append
+        cpu_ranks.dist,
+        'init_process_group',
+        lambda *args, **kwargs: started.append((*args, kwargs['timeout'])),
     )
-    monkeypatch.setattr(TRAIN.cli, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(cpu_ranks, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(TRAIN.cli, 'check_data', lambda *args: None)
+    return started
+
+
+def test_cpu_ranks_use_gloo_and_no_syncbn(monkeypatch, groups):
     monkeypatch.setenv('RANK', '0')
     cfg = TRAIN.cli.parse_config(
         TRAIN.make_parser(),
         TRAIN.make_config,
-        [CITYSCAPES, '--launcher', 'pytorch'],
+        [CITYSCAPES, '--launcher', 'pytorch']
+        + ['--cfg-options', 'env_cfg.dist_cfg.timeout=90'],
     )
-    assert groups == ['gloo']
-    assert cfg.model_wrapper_cfg.device_ids is None
-    assert cfg.model_wrapper_cfg.find_unused_parameters is True
+    assert groups == [('gloo', timedelta(seconds=90))]
+    wrapper = {'type': 'mmlocal.LocalDistributedDataParallel'}
+    assert cfg.model_wrapper_cfg == wrapper
     assert 'SyncBN' not in str(cfg.model)
     assert cfg.model.decode_head.norm_cfg.type == 'BN'
+
+
+def test_cpu_ranks_of_other_configs_use_ddp(monkeypatch, groups):
+    monkeypatch.setenv('RANK', '0')
+    cfg = parse(TRAIN, E2E, '--launcher', 'pytorch')
+    cpu_ranks.prepare_cpu_ranks(cfg)
+    assert groups == [('gloo', None)]
+    assert cfg.model_wrapper_cfg == {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'find_unused_parameters': False,
+        'device_ids': None,
+    }
+
+
+def test_cpu_ranks_of_slurm(monkeypatch, groups, tmp_path):
+    variables = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR')
+    for name in (*variables, 'MASTER_PORT', 'SLURM_PROCID'):
+        monkeypatch.setenv(name, '')  # restored afterwards
+        monkeypatch.delenv(name)
+    cfg = parse(TRAIN, E2E, '--launcher', 'slurm')
+    with pytest.raises(ValueError, match='tools/slurm_train.sh'):
+        cpu_ranks.prepare_cpu_ranks(cfg)
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\necho "$3"0 "$3"1\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv('SLURM_PROCID', '3')
+    monkeypatch.setenv('SLURM_NTASKS', '4')
+    monkeypatch.setenv('SLURM_LOCALID', '1')
+    monkeypatch.setenv('SLURM_NODELIST', 'node')
+    cpu_ranks.prepare_cpu_ranks(cfg)
+    assert [os.environ[name] for name in variables] == ['3', '4', '1', 'node0']
+    assert groups == [('gloo', None)]
 
 
 def free_port() -> str:
@@ -266,27 +312,56 @@ def environment():
     return {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1'}
 
 
-def test_two_cpu_processes(tmp_path):
-    """The whole way: torchrun, gloo, DDP, local training, a checkpoint."""
-    options = (
+def launch(work_dir, processes, *options, **variables):
+    """tools/dist_train.sh with a small Shapes classifier."""
+    settings = (
         'train_dataloader.num_workers=0 val_dataloader.num_workers=0 '
         'train_dataloader.persistent_workers=False '
         'val_dataloader.persistent_workers=False '
         'train_dataloader.batch_size=4 train_dataloader.dataset.num_images=16 '
-        'val_dataloader.dataset.num_images=4 train_cfg.max_epochs=1 '
+        'val_dataloader.dataset.num_images=4 '
         'train_cfg.val_interval=1 default_hooks.logger.interval=1'
     )
-    result = subprocess.run(
-        [ROOT / 'tools/dist_train.sh', CLS, '2', '--work-dir', tmp_path]
-        + ['--cfg-options', *options.split()],
-        capture_output=True,
+    return subprocess.Popen(
+        [ROOT / 'tools/dist_train.sh', CLS, processes, '--work-dir', work_dir]
+        + [*options, '--cfg-options', *settings.split()]
+        + [f'train_cfg.max_epochs={variables.pop("epochs")}'],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-        env={**environment(), 'PORT': free_port()},
-        timeout=300,
+        env={**environment(), **variables},
     )
-    output = result.stdout + result.stderr
-    assert result.returncode == 0, output[-3000:]
+
+
+def output_of(process) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+def test_cpu_processes(tmp_path):
+    """torchrun, gloo, the wrapper of the config; validation, checkpoint;
+    resumed by two 'machines' that find each other, then by one process."""
+    output = output_of(launch(tmp_path, '2', epochs=1, PORT=free_port()))
     assert 'Epoch(train) [1][2/2]' in output
     assert 'local_0.loss_recon' in output
+    assert 'Epoch(val) [1]' in output and 'accuracy/top1' in output
     assert (tmp_path / 'epoch_1.pth').is_file()
+    assert "type='mmlocal.LocalDistributedDataParallel'" in output
+
+    meet = {'NNODES': '2', 'PORT': free_port(), 'MASTER_ADDR': '127.0.0.1'}
+    nodes = [
+        launch(tmp_path, '1', '--resume', epochs=2, **meet) for _ in range(2)
+    ]
+    output = ''.join(map(output_of, nodes))
+    assert 'Epoch(train) [2][2/2]' in output
+    assert 'the global batch has changed' not in output
+
+    output = output_of(
+        launch(tmp_path, '1', '--resume', epochs=3, PORT=free_port())
+    )
+    assert 'Epoch(train) [3][4/4]' in output
+    assert (
+        'changed: 4 images (1 ranks of 4), where the checkpoint was trained '
+        'with 8 (2 ranks of 4)'
+    ) in output

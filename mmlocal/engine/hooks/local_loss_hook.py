@@ -88,11 +88,10 @@ def _wrapper_problems(model: nn.Module) -> Iterator[str]:
     for part, why in reason.items():
         if part in name:
             yield (
-                f'model_wrapper_cfg or strategy: {name} {why}. Remove '
-                "strategy=..., write runner_type='Runner' and "
-                f"model_wrapper_cfg=dict(type='mmlocal.{local}'). Local "
-                'training saves activations, the larger part; with_cp=True '
-                'and LocalAmpOptimWrapper save more.'
+                f'model_wrapper_cfg or strategy: {name} {why}. Remove it and '
+                f"write model_wrapper_cfg=dict(type='mmlocal.{local}'): it "
+                'keeps all weights on each GPU, and local training saves '
+                'activations, with_cp=True of the backbone more of them.'
             )
     if not isinstance(model, DistributedDataParallel):
         return
