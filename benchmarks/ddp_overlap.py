@@ -292,7 +292,11 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        '--link', nargs='+', type=float, default=[0.4, 0.2, math.inf], help='GB/s'
+        '--link',
+        nargs='+',
+        type=float,
+        default=[0.4, 0.2, math.inf],
+        help='GB/s',
     )
     parser.add_argument('--ranks', type=int, default=2)
     parser.add_argument('--steps', type=int, default=20)
@@ -315,7 +319,9 @@ def main() -> None:
             process.join()
         result = json.loads(Path(folder, 'result.json').read_text())
     sizes = next(iter(result.values()))['sizes']
-    print('bytes of the modules:', ', '.join(f'{s / 1e6:.1f} MB' for s in sizes))
+    print(
+        'bytes of the modules:', ', '.join(f'{s / 1e6:.1f} MB' for s in sizes)
+    )
     print(table(result))
     if args.figure is not None:
         from timeline import draw

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmlocal.apis import cpu_ranks
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 SEG = str(ROOT / 'configs/infopro/deeplabv3_r18_shapes.py')
 CLS = str(ROOT / 'configs/infopro/resnet20_shapes.py')
 E2E = str(ROOT / 'configs/e2e/deeplabv3_r18_shapes.py')
+GREEDY = str(ROOT / 'configs/greedy/deeplabv3_r18_shapes.py')
 CITYSCAPES = str(ROOT / 'configs/infopro/deeplabv3_r101_cityscapes.py')
 
 
@@ -312,20 +314,26 @@ def environment():
     return {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1'}
 
 
+SMALL = {
+    'train_dataloader.num_workers': 0,
+    'val_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'val_dataloader.persistent_workers': False,
+    'train_dataloader.batch_size': 4,
+    'train_dataloader.dataset.num_images': 16,
+    'val_dataloader.dataset.num_images': 4,
+    'train_cfg.val_interval': 1,
+    'default_hooks.logger.interval': 1,
+}
+
+
 def launch(work_dir, processes, *options, **variables):
     """tools/dist_train.sh with a small Shapes classifier."""
-    settings = (
-        'train_dataloader.num_workers=0 val_dataloader.num_workers=0 '
-        'train_dataloader.persistent_workers=False '
-        'val_dataloader.persistent_workers=False '
-        'train_dataloader.batch_size=4 train_dataloader.dataset.num_images=16 '
-        'val_dataloader.dataset.num_images=4 '
-        'train_cfg.val_interval=1 default_hooks.logger.interval=1'
-    )
+    settings = {**SMALL, 'train_cfg.max_epochs': variables.pop('epochs')}
     return subprocess.Popen(
         [ROOT / 'tools/dist_train.sh', CLS, processes, '--work-dir', work_dir]
-        + [*options, '--cfg-options', *settings.split()]
-        + [f'train_cfg.max_epochs={variables.pop("epochs")}'],
+        + [*options, '--cfg-options']
+        + [f'{key}={value}' for key, value in settings.items()],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -357,11 +365,41 @@ def test_cpu_processes(tmp_path):
     assert 'Epoch(train) [2][2/2]' in output
     assert 'the global batch has changed' not in output
 
-    output = output_of(
-        launch(tmp_path, '1', '--resume', epochs=3, PORT=free_port())
+    options = [f'{key}={value}' for key, value in SMALL.items()]
+    TRAIN.main(
+        [CLS, '--resume', '--work-dir', str(tmp_path)]
+        + ['--cfg-options', *options, 'train_cfg.max_epochs=3']
     )
+    output = max(tmp_path.glob('*/*.log'), key=os.path.getmtime).read_text()
     assert 'Epoch(train) [3][4/4]' in output
     assert (
         'changed: 4 images (1 ranks of 4), where the checkpoint was trained '
         'with 8 (2 ranks of 4)'
     ) in output
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='NCCL needs a GPU')
+@pytest.mark.parametrize('own_group', [False, True])
+def test_one_gpu(tmp_path, own_group):
+    """NCCL with SyncBN and mixed precision, in one process."""
+    options = [
+        'train_cfg.max_iters=6',
+        'train_cfg.val_interval=6',
+        'train_dataloader.dataset.num_images=16',
+        'val_dataloader.dataset.num_images=4',
+        f'model_wrapper_cfg.own_group={own_group}',
+        f'model_wrapper_cfg.compression={"bf16" if own_group else None}',
+    ]
+    result = subprocess.run(
+        [ROOT / 'tools/dist_train.sh', GREEDY, '1', '--amp']
+        + ['--work-dir', tmp_path, '--cfg-options', *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**environment(), 'PORT': free_port()},
+        timeout=300,
+    )
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output[-3000:]
+    assert "type='SyncBN'" in output
+    assert (tmp_path / 'iter_6.pth').is_file()
