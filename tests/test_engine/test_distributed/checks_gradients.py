@@ -211,7 +211,10 @@ def small_buckets(model):
 @check(2, 4)
 def gradients(rank: int, folder: Path) -> None:
     """Invariant 6."""
-    for cfg in models().values():
+    chosen = models()
+    if dist.get_world_size() > 2:  # More ranks than cores take long.
+        del chosen['own_layers']
+    for cfg in chosen.values():
         for counts in (1, 2):
             compare(cfg, counts)
 
