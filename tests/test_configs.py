@@ -152,7 +152,10 @@ def test_only_four_places_differ_from_end_to_end(name):
     wrapper = local['model'].pop('backbone')
     assert wrapper['type'] == 'mmlocal.LocalSupervisedBackbone'
     assert wrapper['backbone'] == plain['model'].pop('backbone')
-    assert local.pop('find_unused_parameters') is True
+    wrapper = {'type': 'mmlocal.LocalDistributedDataParallel'}
+    assert local.pop('model_wrapper_cfg') == wrapper
+    # Nothing where there is one process, or no local training.
+    assert {'model_wrapper_cfg', 'find_unused_parameters'}.isdisjoint(plain)
     assert {'type': 'mmlocal.LocalLossHook'} in local.pop('custom_hooks')
     for cfg in local, plain:
         cfg.pop('crop_size', None)  # a helper variable

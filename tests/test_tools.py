@@ -7,15 +7,20 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
+
+from mmlocal.apis import cpu_ranks
 
 ROOT = Path(__file__).parents[1]
 SEG = str(ROOT / 'configs/infopro/deeplabv3_r18_shapes.py')
 CLS = str(ROOT / 'configs/infopro/resnet20_shapes.py')
 E2E = str(ROOT / 'configs/e2e/deeplabv3_r18_shapes.py')
+GREEDY = str(ROOT / 'configs/greedy/deeplabv3_r18_shapes.py')
 CITYSCAPES = str(ROOT / 'configs/infopro/deeplabv3_r101_cityscapes.py')
 
 
@@ -216,7 +221,7 @@ def test_predictions_are_drawn(checkpoint, capsys):
 
 def test_pytorch_launcher_without_torchrun(monkeypatch, capsys):
     monkeypatch.delenv('RANK', raising=False)
-    monkeypatch.setattr(TRAIN.cli, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(cpu_ranks, 'get_device', lambda: 'cpu')
     message = error(capsys, TRAIN, SEG, '--launcher', 'pytorch')
     assert 'tools/dist_train.sh' in message
 
@@ -234,24 +239,67 @@ def test_scripts_say_how_they_are_used(script):
     assert path.stat().st_mode & 0o111
 
 
-def test_cpu_ranks_use_gloo_and_no_syncbn(monkeypatch):
-    groups = []
+@pytest.fixture
+def groups(monkeypatch):
+    """Process groups that a machine without GPU would start."""
+    started = []
     monkeypatch.setattr(
-        TRAIN.cli.torch.distributed, 'init_process_group', groups.append
+        cpu_ranks.dist,
+        'init_process_group',
+        lambda *args, **kwargs: started.append((*args, kwargs['timeout'])),
     )
-    monkeypatch.setattr(TRAIN.cli, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(cpu_ranks, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(TRAIN.cli, 'check_data', lambda *args: None)
+    return started
+
+
+def test_cpu_ranks_use_gloo_and_no_syncbn(monkeypatch, groups):
     monkeypatch.setenv('RANK', '0')
     cfg = TRAIN.cli.parse_config(
         TRAIN.make_parser(),
         TRAIN.make_config,
-        [CITYSCAPES, '--launcher', 'pytorch'],
+        [CITYSCAPES, '--launcher', 'pytorch']
+        + ['--cfg-options', 'env_cfg.dist_cfg.timeout=90'],
     )
-    assert groups == ['gloo']
-    assert cfg.model_wrapper_cfg.device_ids is None
-    assert cfg.model_wrapper_cfg.find_unused_parameters is True
+    assert groups == [('gloo', timedelta(seconds=90))]
+    wrapper = {'type': 'mmlocal.LocalDistributedDataParallel'}
+    assert cfg.model_wrapper_cfg == wrapper
     assert 'SyncBN' not in str(cfg.model)
     assert cfg.model.decode_head.norm_cfg.type == 'BN'
+
+
+def test_cpu_ranks_of_other_configs_use_ddp(monkeypatch, groups):
+    monkeypatch.setenv('RANK', '0')
+    cfg = parse(TRAIN, E2E, '--launcher', 'pytorch')
+    cpu_ranks.prepare_cpu_ranks(cfg)
+    assert groups == [('gloo', None)]
+    assert cfg.model_wrapper_cfg == {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'find_unused_parameters': False,
+        'device_ids': None,
+    }
+
+
+def test_cpu_ranks_of_slurm(monkeypatch, groups, tmp_path):
+    variables = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR')
+    for name in (*variables, 'MASTER_PORT', 'SLURM_PROCID'):
+        monkeypatch.setenv(name, '')  # restored afterwards
+        monkeypatch.delenv(name)
+    cfg = parse(TRAIN, E2E, '--launcher', 'slurm')
+    with pytest.raises(ValueError, match='tools/slurm_train.sh'):
+        cpu_ranks.prepare_cpu_ranks(cfg)
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\necho "$3"0 "$3"1\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv('SLURM_PROCID', '3')
+    monkeypatch.setenv('SLURM_NTASKS', '4')
+    monkeypatch.setenv('SLURM_LOCALID', '1')
+    monkeypatch.setenv('SLURM_NODELIST', 'node')
+    cpu_ranks.prepare_cpu_ranks(cfg)
+    assert [os.environ[name] for name in variables] == ['3', '4', '1', 'node0']
+    assert groups == [('gloo', None)]
 
 
 def free_port() -> str:
@@ -266,19 +314,85 @@ def environment():
     return {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1'}
 
 
-def test_two_cpu_processes(tmp_path):
-    """The whole way: torchrun, gloo, DDP, local training, a checkpoint."""
-    options = (
-        'train_dataloader.num_workers=0 val_dataloader.num_workers=0 '
-        'train_dataloader.persistent_workers=False '
-        'val_dataloader.persistent_workers=False '
-        'train_dataloader.batch_size=4 train_dataloader.dataset.num_images=16 '
-        'val_dataloader.dataset.num_images=4 train_cfg.max_epochs=1 '
-        'train_cfg.val_interval=1 default_hooks.logger.interval=1'
+SMALL = {
+    'train_dataloader.num_workers': 0,
+    'val_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'val_dataloader.persistent_workers': False,
+    'train_dataloader.batch_size': 4,
+    'train_dataloader.dataset.num_images': 16,
+    'val_dataloader.dataset.num_images': 4,
+    'train_cfg.val_interval': 1,
+    'default_hooks.logger.interval': 1,
+}
+
+
+def launch(work_dir, processes, *options, **variables):
+    """tools/dist_train.sh with a small Shapes classifier."""
+    settings = {**SMALL, 'train_cfg.max_epochs': variables.pop('epochs')}
+    return subprocess.Popen(
+        [ROOT / 'tools/dist_train.sh', CLS, processes, '--work-dir', work_dir]
+        + [*options, '--cfg-options']
+        + [f'{key}={value}' for key, value in settings.items()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**environment(), **variables},
     )
+
+
+def output_of(process) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+def test_cpu_processes(tmp_path):
+    """torchrun, gloo, the wrapper of the config; validation, checkpoint;
+    resumed by two 'machines' that find each other, then by one process."""
+    output = output_of(launch(tmp_path, '2', epochs=1, PORT=free_port()))
+    assert 'Epoch(train) [1][2/2]' in output
+    assert 'local_0.loss_recon' in output
+    assert 'Epoch(val) [1]' in output and 'accuracy/top1' in output
+    assert (tmp_path / 'epoch_1.pth').is_file()
+    assert "type='mmlocal.LocalDistributedDataParallel'" in output
+
+    meet = {'NNODES': '2', 'PORT': free_port(), 'MASTER_ADDR': '127.0.0.1'}
+    nodes = [
+        launch(tmp_path, '1', '--resume', epochs=2, **meet) for _ in range(2)
+    ]
+    output = ''.join(map(output_of, nodes))
+    assert 'Epoch(train) [2][2/2]' in output
+    assert 'the global batch has changed' not in output
+
+    options = [f'{key}={value}' for key, value in SMALL.items()]
+    TRAIN.main(
+        [CLS, '--resume', '--work-dir', str(tmp_path)]
+        + ['--cfg-options', *options, 'train_cfg.max_epochs=3']
+    )
+    output = max(tmp_path.glob('*/*.log'), key=os.path.getmtime).read_text()
+    assert 'Epoch(train) [3][4/4]' in output
+    assert (
+        'changed: 4 images (1 ranks of 4), where the checkpoint was trained '
+        'with 8 (2 ranks of 4)'
+    ) in output
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='NCCL needs a GPU')
+@pytest.mark.parametrize('own_group', [False, True])
+def test_one_gpu(tmp_path, own_group):
+    """NCCL with SyncBN and mixed precision, in one process."""
+    options = [
+        'train_cfg.max_iters=6',
+        'train_cfg.val_interval=6',
+        'train_dataloader.dataset.num_images=16',
+        'val_dataloader.dataset.num_images=4',
+        f'model_wrapper_cfg.own_group={own_group}',
+        f'model_wrapper_cfg.compression={"bf16" if own_group else None}',
+    ]
     result = subprocess.run(
-        [ROOT / 'tools/dist_train.sh', CLS, '2', '--work-dir', tmp_path]
-        + ['--cfg-options', *options.split()],
+        [ROOT / 'tools/dist_train.sh', GREEDY, '1', '--amp']
+        + ['--work-dir', tmp_path, '--cfg-options', *options],
         capture_output=True,
         text=True,
         check=False,
@@ -287,6 +401,5 @@ def test_two_cpu_processes(tmp_path):
     )
     output = result.stdout + result.stderr
     assert result.returncode == 0, output[-3000:]
-    assert 'Epoch(train) [1][2/2]' in output
-    assert 'local_0.loss_recon' in output
-    assert (tmp_path / 'epoch_1.pth').is_file()
+    assert "type='SyncBN'" in output
+    assert (tmp_path / 'iter_6.pth').is_file()

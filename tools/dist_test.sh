@@ -1,22 +1,29 @@
 #!/usr/bin/env bash
 # Usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
-# Several machines: the same on each, with NNODES, NODE_RANK (0 to NNODES - 1)
-# and MASTER_ADDR in the environment; PORT, if several jobs share a machine.
+# Several machines: the same on each, with NNODES and MASTER_ADDR, the first
+# one's address, in the environment; also NODE_RANK (0 to NNODES - 1), or they
+# are numbered as they arrive. PORT, if several jobs share a machine. Without
+# a GPU, GPUS is the number of processes, and these compute on the CPU.
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
-  sed -n '2,4s/^# //p' "$0" >&2
+  sed -n '2,6s/^# //p' "$0" >&2
   exit 2
 fi
 config=$1
 checkpoint=$2
 gpus=$3
 here=$(cd "$(dirname "$0")" && pwd)
+host=${MASTER_ADDR:-127.0.0.1}
+port=${PORT:-29500}
+if [ "${NNODES:-1}" != 1 ] && [ -z "${NODE_RANK:-}" ]; then
+  meet=(--rdzv_backend=c10d --rdzv_endpoint="$host:$port" --rdzv_id="$port")
+else
+  meet=(--node_rank="${NODE_RANK:-0}" --master_addr="$host" --master_port="$port")
+fi
 
 PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}" python -m torch.distributed.run \
   --nnodes="${NNODES:-1}" \
-  --node_rank="${NODE_RANK:-0}" \
-  --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-  --master_port="${PORT:-29500}" \
+  "${meet[@]}" \
   --nproc_per_node="$gpus" \
   "$here/test.py" "$config" "$checkpoint" --launcher pytorch "${@:4}"

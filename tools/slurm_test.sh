@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [options of tools/test.py]
 # In the environment: GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), and
-# SRUN_ARGS, further options of srun.
+# SRUN_ARGS, further options of srun, as --gres=none for nodes without GPU.
 set -euo pipefail
 
 if [ $# -lt 4 ]; then

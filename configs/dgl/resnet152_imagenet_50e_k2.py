@@ -14,4 +14,5 @@ model = dict(
 )
 optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
 custom_hooks = [dict(type='mmlocal.LocalLossHook')]
-find_unused_parameters = True  # read only when distributed
+# Read only when distributed.
+model_wrapper_cfg = dict(type='mmlocal.LocalDistributedDataParallel')

@@ -22,4 +22,5 @@ custom_hooks = [
     dict(type='mmlocal.LocalLossHook'),
     dict(type='mmlocal.LocalVisualizationHook', interval=10),
 ]
-find_unused_parameters = True  # read only when distributed
+# Read only when distributed.
+model_wrapper_cfg = dict(type='mmlocal.LocalDistributedDataParallel')

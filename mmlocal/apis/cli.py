@@ -10,12 +10,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from mmlocal.utils import quiet_imports
+
+from .cpu_ranks import prepare_cpu_ranks
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # What is read of a config's top level, beside the arguments of Runner.
@@ -77,7 +78,7 @@ def parse_config(
     args = parser.parse_args(argv)
     try:
         cfg = make_config(args)
-        _prepare_cpu_ranks(cfg)
+        prepare_cpu_ranks(cfg)
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f'{parser.prog}: {error}\n')
     return cfg
@@ -183,38 +184,6 @@ def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
     check_data_folders(cfg, loaders)
 
 
-def _prepare_cpu_ranks(cfg: Config) -> None:
-    """Make several processes work on a machine without accelerator.
-
-    mmengine would ask CUDA for a device, and hand one to DDP; SyncBN has no
-    CPU kernel.
-
-    Raises:
-        ValueError: If torchrun did not start this process.
-    """
-    if cfg.launcher != 'pytorch' or get_device() != 'cpu':
-        return
-    if 'RANK' not in os.environ:
-        raise ValueError(
-            '--launcher pytorch is for processes that torchrun starts: '
-            'write tools/dist_train.sh CONFIG NUMBER_OF_PROCESSES, or '
-            'tools/dist_test.sh.'
-        )
-    torch.distributed.init_process_group('gloo')
-    wrapper = dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
-    cfg.model_wrapper_cfg = {
-        **(cfg.get('model_wrapper_cfg') or wrapper),
-        'device_ids': None,
-    }
-    for node in _dicts(cfg.model):
-        if node.get('type') == 'SyncBN':
-            node.type = 'BN'
-
-
 def _unknown_message(
     cfg: Config, key: str, first: str, known: set[str]
 ) -> str:
@@ -266,15 +235,6 @@ def _paths(node: Any, path: str) -> Iterator[str]:
     if isinstance(node, dict):
         for key, value in node.items():
             yield from _paths(value, f'{path}.{key}')
-
-
-def _dicts(node: Any) -> Iterator[dict]:
-    if isinstance(node, dict):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _dicts(value)
 
 
 def _list(names: set[str]) -> str:

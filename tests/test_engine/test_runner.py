@@ -126,6 +126,19 @@ def test_resumed_run_gives_the_losses_of_an_unbroken_one(cfg, tmp_path):
         assert {k: found[k] for k in keys} == {k: value[k] for k in keys}
 
 
+@pytest.mark.parametrize('batch', [4, 2])
+def test_resuming_with_another_global_batch_says_so(cfg, tmp_path, batch):
+    run(cfg, 'first', until=2)
+    cfg['train_dataloader']['batch_size'] = batch
+    runner, _ = run(cfg, 'second', resume=True)
+    assert runner.epoch == 4
+    log = max(tmp_path.glob('*/*.log'), key=lambda path: path.stat().st_mtime)
+    text = log.read_text()
+    change = 'changed: 2 images (1 ranks of 2), where the checkpoint was '
+    assert ('the global batch has' in text) == (batch == 2)
+    assert (change + 'trained with 4 (1 ranks of 4)' in text) == (batch == 2)
+
+
 def test_log_shows_every_local_value(cfg, tmp_path):
     runner, values = run(cfg, 'log')
     expected = {
@@ -237,6 +250,8 @@ def test_ddp_settings_that_break_training_are_refused(
     assert not list(_wrapper_problems(_Ddp(model)))
     (problem,) = _wrapper_problems(_Ddp(model, **attributes))
     assert message in problem
+    if message != 'detect_anomalous_params':
+        assert "type='mmlocal.LocalDistributedDataParallel'" in problem
 
 
 @pytest.mark.parametrize(
@@ -247,4 +262,5 @@ def test_sharded_wrappers_are_refused(name):
 
     wrapper = type(name, (torch.nn.Module,), {})()
     (problem,) = _wrapper_problems(wrapper)
-    assert 'model_wrapper_cfg' in problem and 'DistributedData' in problem
+    assert f'model_wrapper_cfg or strategy: {name}' in problem
+    assert "type='mmlocal.LocalDistributedDataParallel'" in problem

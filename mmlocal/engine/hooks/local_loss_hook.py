@@ -14,6 +14,8 @@ from mmlocal.engine.optim import LocalStepMixin
 from mmlocal.registry import HOOKS
 from mmlocal.step import unwrap
 
+from .global_batch import record_global_batch, warn_of_other_batch
+
 
 @HOOKS.register_module()
 class LocalLossHook(Hook):
@@ -21,7 +23,8 @@ class LocalLossHook(Hook):
 
     All values of an iteration reach the host in one transfer. Before
     training it refuses settings with which the modules would train end to
-    end, not at all, or differently on each rank.
+    end, not at all, or differently on each rank. When a run is resumed with
+    another global batch, as on fewer ranks, it says so.
 
     Raises:
         ValueError: In ``before_train``, if the optimizer wrapper is not a
@@ -36,6 +39,13 @@ class LocalLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         for problem in _problems(runner):
             raise ValueError(problem)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        record_global_batch(runner, checkpoint)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if runner._resume:
+            warn_of_other_batch(runner, checkpoint)
 
     def after_train_iter(
         self,
@@ -53,6 +63,7 @@ class LocalLossHook(Hook):
 
 
 def _problems(runner: Runner) -> Iterator[str]:
+    yield from _wrapper_problems(runner.model)
     if not isinstance(runner.optim_wrapper, LocalStepMixin):
         name = type(runner.optim_wrapper).__name__
         local = name if name.startswith('Amp') else 'OptimWrapper'
@@ -61,33 +72,41 @@ def _problems(runner: Runner) -> Iterator[str]:
             'end and never touch the local heads. Write '
             f"optim_wrapper=dict(type='mmlocal.Local{local}', ...)."
         )
-    yield from _wrapper_problems(runner.model)
     yield from _checkpointing_problems(runner)
     yield from _class_problems(unwrap(runner.model))
 
 
 def _wrapper_problems(model: nn.Module) -> Iterator[str]:
-    name = type(model).__name__
-    if 'FullySharded' in name or 'DeepSpeed' in name:
-        yield (
-            f'model_wrapper_cfg: {name} cannot run local backward passes '
-            'inside of the forward. Remove it (and strategy=...), set '
-            'find_unused_parameters=True, and let the model be wrapped in '
-            'MMDistributedDataParallel.'
-        )
+    name, local = type(model).__name__, 'LocalDistributedDataParallel'
+    reason = {
+        'FullySharded': 'gathers the parameters for one forward and then one '
+        'backward, while local modules run their backward inside of the '
+        'forward',
+        'DeepSpeed': 'runs one backward and one step itself, without '
+        'optim_context, in which local modules are trained',
+    }
+    for part, why in reason.items():
+        if part in name:
+            yield (
+                f'model_wrapper_cfg or strategy: {name} {why}. Remove it and '
+                f"write model_wrapper_cfg=dict(type='mmlocal.{local}'): it "
+                'keeps all weights on each GPU, and local training saves '
+                'activations, with_cp=True of the backbone more of them.'
+            )
     if not isinstance(model, DistributedDataParallel):
         return
+    instead = f"write model_wrapper_cfg=dict(type='mmlocal.{local}')"
     if model.static_graph:
         yield (
             'model_wrapper_cfg.static_graph=True drops the gradients of '
-            'local modules from the second step on: remove it and set '
-            'find_unused_parameters=True.'
+            f'local modules from the second step on: {instead}, or remove '
+            'it and set find_unused_parameters=True.'
         )
     if not model.find_unused_parameters:
         yield (
             'DDP without find_unused_parameters steps with unsynchronized '
-            'gradients of local modules: write find_unused_parameters=True '
-            'at the top level of the config (or in model_wrapper_cfg).'
+            f'gradients of local modules: {instead}, or, slower, '
+            'find_unused_parameters=True.'
         )
     if getattr(model, 'detect_anomalous_params', False):
         yield (

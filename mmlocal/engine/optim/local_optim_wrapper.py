@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
@@ -29,6 +30,8 @@ class LocalStepMixin:
     """
 
     step_log: dict[str, Tensor] = {}
+    # Of a LocalDistributedDataParallel.
+    _gradient_reducer: Any = None
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -37,6 +40,7 @@ class LocalStepMixin:
         Args:
             model (nn.Module): The model, or a distributed wrapper of it.
         """
+        self._gradient_reducer = getattr(model, 'gradient_reducer', None)
         step = LocalStep(backward=self.local_backward)
         handle = unwrap(model).register_forward_pre_hook(
             step.capture, with_kwargs=True
@@ -62,6 +66,19 @@ class LocalStepMixin:
         loss = self._apply_loss_scale(self.scale_loss(loss))
         with torch.autocast(loss.device.type, enabled=False):
             loss.backward()
+        if self._gradient_reducer is not None:
+            self._gradient_reducer.end_module()
+
+    def step(self, **kwargs) -> None:
+        """Wait for the gradients of all ranks, clip them, and step."""
+        self._wait_for_gradients()
+        super().step(**kwargs)
+
+    def _wait_for_gradients(
+        self, params: Iterable[nn.Parameter] | None = None
+    ) -> None:
+        if self._gradient_reducer is not None:
+            self._gradient_reducer.wait(params)
 
     def _apply_loss_scale(self, loss: Tensor) -> Tensor:
         return loss

@@ -122,6 +122,12 @@ class InfoProHead(LocalHead):
             )
         else:
             self.task = build_local_head(task, boundary)
+        # What is left out of the loss is no parameter that waits for a
+        # gradient.
+        if not self.recon_weight:
+            self.decoder.requires_grad_(False)
+        if not self.task_weight:
+            self.task.requires_grad_(False)
 
     def init_weights(self) -> None:
         """Initialize as published; ``init_cfg`` comes after."""

@@ -1,0 +1,208 @@
+"""The wrapper of a locally trained model on several GPUs and machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import mmengine.dist
+import torch
+import torch.distributed as dist
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from mmlocal.engine.optim import LocalStepMixin
+from mmlocal.registry import MODEL_WRAPPERS
+
+from .reducer import GradientReducer
+
+
+@MODEL_WRAPPERS.register_module()
+class LocalDistributedDataParallel(nn.Module):
+    """Averages gradients over ranks, each module's while the next computes.
+
+    For a model with a ``LocalSupervisedBackbone`` what
+    ``MMDistributedDataParallel`` is for others. Torch's DDP reduces what one
+    backward after the forward brings; local modules run theirs inside of the
+    forward, so that it needs ``find_unused_parameters=True`` and sends
+    nothing before the forward is over. Here hooks of the parameters fill
+    buckets, which are sent at once and waited for in
+    ``LocalOptimWrapper.step``. Every rank sends the bytes of its trainable
+    parameters once a step.
+
+    A parameter that gets no gradient on one rank counts as 0 there. One that
+    gets none on any rank in the first step is an error, and so is one that
+    two modules train. One that gets none on any rank in a later step has a
+    gradient of 0: weight decay and momentum go on.
+
+    Args:
+        module (nn.Module): The model. Its parameters and buffers become
+            those of rank 0.
+        bucket_cap_mb (float): Size at which a bucket is closed, in MiB.
+            Defaults to 25.
+        compression (str, optional): 'fp16' or 'bf16' halves the bytes of
+            float32 gradients and rounds them. Defaults to None.
+        own_group (bool): Whether gradients have a process group of their
+            own, so that the collectives of SyncBN do not queue behind them.
+            Defaults to False.
+        timeout (float, optional): Seconds after which a collective of the
+            own group fails. Defaults to None: the default of torch.
+        broadcast_buffers (bool): Whether each forward in training begins
+            with the buffers (running statistics) of rank 0. Defaults to
+            False, as mmengine's Runner sets it for DDP.
+
+    Raises:
+        RuntimeError: If there is no process group, or the ranks' models have
+            different parameters.
+        ValueError: If ``bucket_cap_mb`` is not positive, ``compression``
+            unknown, or ``timeout`` given without ``own_group``.
+
+    Example:
+        >>> model_wrapper_cfg = dict(
+        ...     type='mmlocal.LocalDistributedDataParallel')
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        bucket_cap_mb: float = 25.0,
+        compression: str | None = None,
+        own_group: bool = False,
+        timeout: float | None = None,
+        broadcast_buffers: bool = False,
+    ):
+        super().__init__()
+        if not dist.is_initialized():
+            raise RuntimeError(
+                'LocalDistributedDataParallel is for several processes: '
+                'start them with tools/dist_train.sh, or with one leave it '
+                'out.'
+            )
+        if timeout is not None and not own_group:
+            raise ValueError(
+                'model_wrapper_cfg.timeout is that of the own group: write '
+                'own_group=True too, or env_cfg.dist_cfg.timeout instead.'
+            )
+        self.module = module
+        self.group = None
+        if own_group:
+            seconds = None if timeout is None else timedelta(seconds=timeout)
+            self.group = dist.new_group(timeout=seconds)
+        self.broadcast_buffers = broadcast_buffers
+        self._require_sync = self._buffers_are_old = True
+        _check_same_parameters(module)
+        _broadcast([*module.parameters(), *module.buffers()], self.group)
+        self.gradient_reducer = GradientReducer(
+            module, bucket_cap_mb, compression, self.group
+        )
+
+    def forward(self, *args, **kwargs) -> Any:
+        """The model's; in training, the beginning of a step."""
+        if self.training and torch.is_grad_enabled():
+            if self.broadcast_buffers and self._buffers_are_old:
+                _broadcast(list(self.module.buffers()), self.group)
+            # As in DDP: no broadcast between forwards that accumulate.
+            self._buffers_are_old = self._require_sync
+            self.gradient_reducer.begin(self._require_sync)
+        return self.module(*args, **kwargs)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Accumulate the gradients of forwards in here, reduce them later.
+
+        ``OptimWrapper.optim_context`` enters it where ``should_sync`` says
+        no; the next forward outside reduces the total.
+        """
+        before, self._require_sync = self._require_sync, False
+        try:
+            yield
+        finally:
+            self._require_sync = before
+
+    def train_step(
+        self, data: dict | tuple | list, optim_wrapper: OptimWrapper
+    ) -> dict[str, Tensor]:
+        """One training iteration.
+
+        Args:
+            data (dict | tuple | list): What the data loader hands out.
+            optim_wrapper (OptimWrapper): A local one: it waits for the
+                gradients before it uses them.
+
+        Returns:
+            dict[str, Tensor]: Values for the log.
+
+        Raises:
+            ValueError: If the optimizer wrapper is no local one.
+        """
+        if not isinstance(optim_wrapper, LocalStepMixin):
+            raise ValueError(
+                f'optim_wrapper.type is {type(optim_wrapper).__name__}, '
+                'which would step before the gradients are reduced: write '
+                "'mmlocal.LocalOptimWrapper' or 'mmlocal.LocalAmpOptimWrapper'"
+                ', or train with MMDistributedDataParallel.'
+            )
+        with optim_wrapper.optim_context(self):
+            data = self.module.data_preprocessor(data, training=True)
+            if isinstance(data, dict):
+                losses = self(**data, mode='loss')
+            else:
+                losses = self(*data, mode='loss')
+        loss, log = self.module.parse_losses(losses)
+        optim_wrapper.update_params(loss)
+        return log
+
+    def val_step(self, data: dict | tuple | list) -> list:
+        """The model's predictions."""
+        return self.module.val_step(data)
+
+    def test_step(self, data: dict | tuple | list) -> list:
+        """The model's predictions."""
+        return self.module.test_step(data)
+
+
+def _check_same_parameters(module: nn.Module) -> None:
+    mine = [
+        f'{name} {tuple(p.shape)} {p.dtype} requires_grad={p.requires_grad}'
+        for name, p in module.named_parameters()
+    ]
+    for rank, other in enumerate(mmengine.dist.all_gather_object(mine)):
+        if other != mine:
+            pairs = zip([*mine, 'nothing'], [*other, 'nothing'], strict=False)
+            here, there = next(pair for pair in pairs if pair[0] != pair[1])
+            raise RuntimeError(
+                f'the models of rank {dist.get_rank()} and rank {rank} '
+                f'differ: {here} here, {there} there. Run the same config '
+                'and code on all ranks.'
+            )
+
+
+@torch.no_grad()
+def _broadcast(tensors: list[Tensor], group: dist.ProcessGroup | None) -> None:
+    """Replace tensors by those of rank 0, in few messages."""
+    source = dist.get_global_rank(group, 0) if group is not None else 0
+    kinds: dict[tuple, list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for same in kinds.values():
+        for part in _parts(same):
+            flat = torch.cat([tensor.flatten() for tensor in part])
+            dist.broadcast(flat, source, group)
+            sizes = [tensor.numel() for tensor in part]
+            for tensor, new in zip(part, flat.split(sizes), strict=True):
+                tensor.copy_(new.view(tensor.shape))
+
+
+def _parts(tensors: list[Tensor], cap: int = 2**28) -> Iterator[list[Tensor]]:
+    """Runs of tensors of about ``cap`` bytes."""
+    part, size = [], 0
+    for tensor in tensors:
+        part.append(tensor)
+        size += tensor.nbytes
+        if size >= cap:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

@@ -1,0 +1,162 @@
+"""Whole runs: the same result on any number of ranks, resume, failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from checks_gradients import (
+    optim_wrapper,
+    same_on_all_ranks,
+    segmentor,
+    small_buckets,
+)
+from conftest import segmentation_batch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from worker import build, check
+
+GROUP_NORM = {'type': 'GN', 'num_groups': 2}
+WRAPPER = {'type': 'mmlocal.LocalDistributedDataParallel'}
+
+
+class Batches(torch.utils.data.Dataset):
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        batch = segmentation_batch(1, seed=index)
+        return {key: value[0] for key, value in batch.items()}
+
+
+class Recorder(Hook):
+    """Keeps the losses; ends the process of rank 1 in iteration `kill`."""
+
+    def __init__(self, kill: int = -1):
+        self.losses, self.kill = [], kill
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.kill and runner.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        scalars = runner.message_hub.log_scalars
+        assert 'train/local_1.loss_recon' in scalars
+        self.losses.append(outputs['loss'].item())
+
+
+def run(folder: Path, steps: int, hook: Hook | None = None, **settings):
+    """Train with momentum, clipping, EMA and accumulation."""
+    runner = Runner(
+        model=deepcopy(segmentor()),
+        work_dir=str(folder),
+        launcher='pytorch',
+        default_scope='mmseg',
+        experiment_name=f'{folder.name}{time.monotonic_ns()}',
+        log_level='ERROR',
+        train_dataloader={
+            'batch_size': 2,
+            'num_workers': 0,
+            'collate_fn': {'type': 'pseudo_collate'},
+            'sampler': {'type': 'InfiniteSampler', 'shuffle': True},
+            'dataset': Batches(),
+        },
+        train_cfg={'by_epoch': False, 'max_iters': steps},
+        optim_wrapper={
+            'type': 'mmlocal.LocalOptimWrapper',
+            'optimizer': {'type': 'SGD', 'lr': 0.05, 'momentum': 0.9},
+            'clip_grad': {'max_norm': 1.0},
+            'accumulative_counts': 2,
+        },
+        default_hooks={
+            'checkpoint': {
+                'type': 'CheckpointHook',
+                'by_epoch': False,
+                'interval': 10,
+            }
+        },
+        custom_hooks=[
+            {'type': 'mmlocal.LocalLossHook'},
+            {'type': 'EMAHook'},
+            hook or Recorder(),
+        ],
+        cfg=Config({'model_wrapper_cfg': dict(WRAPPER)}),
+        randomness={'seed': 1},
+        **settings,
+    )
+    runner.train()
+    return runner
+
+
+@check()
+def runner(rank: int, folder: Path) -> None:
+    """Equal on all ranks after 20 steps; resumed, the losses of one run."""
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    trained = run(folder / 'whole', 20, whole)
+    assert type(trained.model).__name__ == 'LocalDistributedDataParallel'
+    assert same_on_all_ranks(trained.model.module.parameters())
+    run(folder / 'parts', 10, first)
+    path = folder / 'parts' / 'iter_10.pth'
+    dist.barrier()
+    run(folder / 'parts', 20, second, resume=True, load_from=str(path))
+    losses = first.losses + second.losses
+    assert losses == pytest.approx(whole.losses, rel=0, abs=5e-5)
+    assert max(whole.losses) - min(whole.losses) > 1e-3
+    if rank == 0:
+        keys = torch.load(path, weights_only=False)['state_dict']
+        assert set(keys) == set(trained.model.module.state_dict())
+
+
+@check()
+def killed_rank(rank: int, folder: Path) -> None:
+    """The others end with an error; see `stuck_rank` for the timeout."""
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match='Another rank has ended'):
+        run(folder, 20, Recorder(kill=3))
+    assert time.monotonic() - start < 60
+
+
+@check()
+def one_process_and_two_ranks(rank: int, folder: Path) -> None:
+    """The same loss curves at the same global batch, without BatchNorm."""
+    cfg = segmentor(norm_cfg=GROUP_NORM)
+    cfg['decode_head']['norm_cfg'] = GROUP_NORM
+    cfg['auxiliary_head']['norm_cfg'] = GROUP_NORM
+    cfg['backbone']['local_heads'].update(preset='cifar', norm_cfg=GROUP_NORM)
+    cfg['backbone']['local_heads']['task'] = {
+        'type': 'mmlocal.TaskHead',
+        'head': {
+            'type': 'FCNHead',
+            'channels': 4,
+            'num_convs': 1,
+            'num_classes': 4,
+            'dropout_ratio': 0,
+            'norm_cfg': GROUP_NORM,
+        },
+    }
+    curves = []
+    for ranks in (1, 2):
+        model = build(cfg)
+        outer = small_buckets(model) if ranks == 2 else model
+        wrap = optim_wrapper(outer)
+        curve = []
+        for step in range(20):
+            batch = segmentation_batch(4, seed=step)
+            if ranks == 2:
+                part = slice(2 * rank, 2 * rank + 2)
+                batch = {key: value[part] for key, value in batch.items()}
+            log = outer.train_step(batch, wrap)
+            losses = [log['loss'], *wrap.step_log.values()]
+            curve.append(torch.stack([v.detach() for v in losses]))
+        curve = torch.stack(curve)
+        dist.all_reduce(curve)
+        curves.append(curve / 2)
+    assert torch.allclose(*curves, rtol=1e-5)
+    assert curves[0].std(0).min() > 1e-4

@@ -1,0 +1,69 @@
+"""Checks on 2 and 4 gloo ranks; each is a function in a `checks_*.py`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+CHECKS = [
+    'gradients-2',
+    'gradients-4',
+    'gradients_of_ddp-2',
+    'gradients_in_small_buckets-2',
+    'gradients_that_are_set_to_zero-2',
+    'gradients_with_checkpointing-2',
+    'gradients_in_half_precision-2',
+    'gradients_unused_on_one_rank-2',
+    'gradients_after_freezing-2',
+    'traffic-2',
+    'no_traffic_while_accumulating-2',
+    'waiting_for_one_module-2',
+    'overflow_on_one_rank-2',
+    'errors_on_unused_parameters-2',
+    'errors_on_shared_parameters-2',
+    'errors_of_the_caller-2',
+    'buffers-2',
+    'state_dict_keys-2',
+    'stuck_rank-2',
+    'runner-2',
+    'killed_rank-2',
+    'one_process_and_two_ranks-2',
+]
+# What a rank ends with where that is not success.
+ENDS = {'killed_rank-2': {1: 'exit code -9'}}
+
+
+@pytest.fixture(scope='module')
+def results(tmp_path_factory, request):
+    """What the ranks of the selected checks ended with."""
+    names = [
+        item.callspec.params['name']
+        for item in request.session.items
+        if item.path == Path(__file__) and hasattr(item, 'callspec')
+    ]
+    folder = tmp_path_factory.mktemp('ranks')
+    worker = subprocess.run(
+        [sys.executable, HERE / 'worker.py', folder, *names],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
+    assert worker.returncode == 0, worker.stderr[-6000:]
+    return json.loads((folder / 'results.json').read_text())
+
+
+@pytest.mark.parametrize('name', CHECKS)
+def test_ranks(name, results):
+    ends = ENDS.get(name, {})
+    for rank, found in enumerate(results[name]):
+        assert found == ends.get(rank, ''), f'rank {rank}: {found}'
+
+
+def test_all_checks_are_run():
+    source = ''.join(path.read_text() for path in HERE.glob('checks_*.py'))
+    assert source.count('@check(') == len({n.split('-')[0] for n in CHECKS})

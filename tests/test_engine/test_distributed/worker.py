@@ -1,0 +1,123 @@
+"""Runs checks on gloo ranks: ``python worker.py FOLDER [CHECK ...]``.
+
+The libraries are imported once; the ranks of each check are forked. What went
+wrong goes to FOLDER/results.json, by check and rank.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+CHECKS: dict[str, tuple[Callable, int]] = {}
+BUILT: dict[str, Any] = {}
+
+
+def check(*worlds: int) -> Callable:
+    """Register ``function(rank, folder)`` to be run on so many ranks."""
+
+    def register(function: Callable) -> Callable:
+        for world in worlds or (2,):
+            CHECKS[f'{function.__name__}-{world}'] = (function, world)
+        return function
+
+    return register
+
+
+def build(cfg: dict) -> Any:
+    """A model with the same weights at each call."""
+    import conftest
+
+    if str(cfg) not in BUILT:
+        BUILT[str(cfg)] = conftest.build(cfg)
+    return deepcopy(BUILT[str(cfg)])
+
+
+def rank_main(name: str, rank: int, folder: Path) -> None:
+    """Run one check as one rank."""
+    import torch
+    import torch.distributed as dist
+
+    function, world = CHECKS[name]
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    work_dir = folder / name
+    work_dir.mkdir(exist_ok=True)
+    try:
+        dist.init_process_group(
+            'gloo',
+            init_method=f'file://{folder / name}.store',
+            rank=rank,
+            world_size=world,
+        )
+        function(rank, work_dir)
+    except BaseException:
+        (work_dir / f'error.{rank}').write_text(traceback.format_exc())
+        os._exit(1)
+    os._exit(0)
+
+
+def run(name: str, folder: Path, timeout: float = 120) -> list[str]:
+    """Fork the ranks of a check.
+
+    Returns:
+        list[str]: What each rank ended with: '', a traceback, or its exit
+        code.
+    """
+    fork = multiprocessing.get_context('fork')
+    ranks = [
+        fork.Process(target=rank_main, args=(name, rank, folder))
+        for rank in range(CHECKS[name][1])
+    ]
+    end = time.monotonic() + timeout
+    for process in ranks:
+        process.start()
+    errors = []
+    for rank, process in enumerate(ranks):
+        process.join(max(end - time.monotonic(), 0.1))
+        if process.is_alive():
+            process.kill()
+        error = folder / name / f'error.{rank}'
+        code = process.exitcode
+        text = error.read_text() if error.exists() else f'exit code {code}'
+        errors.append('' if code == 0 else text)
+    return errors
+
+
+def main() -> None:
+    """Run the checks named on the command line, all without one."""
+    import checks_failures  # noqa: F401
+    import checks_gradients
+    import checks_runner  # noqa: F401
+    from mmengine.logging import MMLogger
+
+    MMLogger.get_instance('worker', log_level='WARNING')
+    # Inherited by the ranks.
+    for cfg in checks_gradients.models().values():
+        build(cfg)
+    folder = Path(sys.argv[1])
+    results = {}
+    for name in sys.argv[2:] or CHECKS:
+        start = time.monotonic()
+        results[name] = run(name, folder)
+        print(f'{name}: {time.monotonic() - start:.1f} s', flush=True)
+        for error in results[name]:
+            print(error)
+    (folder / 'results.json').write_text(json.dumps(results))
+
+
+if __name__ == '__main__':
+    # The checks import `check` from this module: let there be one of it.
+    sys.modules['worker'] = sys.modules['__main__']
+    main()
