@@ -32,7 +32,10 @@ setup(
     package_data={'mmlocal': ['.mim/*.yml', '.mim/*/**/*']},
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
-    extras_require={'tests': requirements('tests')},
+    extras_require={
+        'onnx': requirements('onnx'),
+        'tests': [*requirements('tests'), *requirements('onnx')],
+    },
     classifiers=[
         'Development Status :: 4 - Beta',
         'Programming Language :: Python :: 3',

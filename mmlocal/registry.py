@@ -4,12 +4,20 @@
 ``locations``, the package that defines ``X``: no ``custom_imports`` needed.
 """
 
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
+from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
 
 MODELS = Registry(
@@ -52,3 +60,27 @@ DATASETS = Registry(
 PARTITIONS = Registry(
     'partition', locations=['mmlocal.partition'], scope='mmlocal'
 )
+
+
+class _OverMMSeg(Registry):
+    """What mmseg has, under the scope of MMLocal.
+
+    ``MMSegInferencer(NAME, scope='mmlocal')`` looks for names of models in
+    the package of that scope, and for transforms and visualizers too.
+    """
+
+    def __init__(self, kind: str, name: str, parent: Registry) -> None:
+        super().__init__(name, parent=parent, scope='mmlocal')
+        self.kind = kind
+
+    def get(self, key: str) -> Any:
+        if find_spec('mmseg') is None:
+            return super().get(key)
+        registry = getattr(import_module('mmseg.registry'), self.kind)
+        return registry.get(key) or super().get(key)
+
+
+TRANSFORMS = _OverMMSeg('TRANSFORMS', 'transform', MMENGINE_TRANSFORMS)
+VISUALIZERS = _OverMMSeg('VISUALIZERS', 'visualizer', MMENGINE_VISUALIZERS)
+VISBACKENDS = _OverMMSeg('VISBACKENDS', 'vis_backend', MMENGINE_VISBACKENDS)
+FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope='mmlocal')

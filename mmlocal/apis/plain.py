@@ -1,0 +1,206 @@
+"""From a config of MMLocal to one of mmseg or mmpretrain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+WRAPPER = 'LocalSupervisedBackbone'
+OPTIM_WRAPPERS = {
+    'mmlocal.LocalOptimWrapper': 'OptimWrapper',
+    'mmlocal.LocalAmpOptimWrapper': 'AmpOptimWrapper',
+}
+# What belongs together: a Runner takes a group whole or not at all.
+TRAINING = (
+    'train_dataloader',
+    'train_cfg',
+    'optim_wrapper',
+    'param_scheduler',
+    'auto_scale_lr',
+    'custom_hooks',
+)
+VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
+TESTING = ('test_dataloader', 'test_cfg', 'test_evaluator')
+KEPT = (
+    'default_scope',
+    'model',
+    'data_preprocessor',
+    *TRAINING,
+    *VALIDATION,
+    *TESTING,
+    'default_hooks',
+    'tta_model',
+    'tta_pipeline',
+    'env_cfg',
+    'visualizer',
+    'vis_backends',
+    'log_processor',
+    'log_level',
+    'randomness',
+    'sync_bn',
+    'load_from',
+    'resume',
+)
+DATASETS = {'mmseg': 'BaseSegDataset', 'mmpretrain': 'CustomDataset'}
+
+
+def plain_model(model: Mapping[str, Any]) -> ConfigDict:
+    """The model without local training.
+
+    Args:
+        model (Mapping): Config of a model.
+
+    Returns:
+        ConfigDict: The same, with every ``LocalSupervisedBackbone`` replaced
+        by the backbone in it.
+    """
+    if str(model.get('type')).rpartition('.')[2] == WRAPPER:
+        model = model['backbone']
+    return ConfigDict(
+        {
+            key: plain_model(value) if isinstance(value, Mapping) else value
+            for key, value in model.items()
+        }
+    )
+
+
+def without_local_heads(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights of the plain model."""
+    return {
+        key: value
+        for key, value in weights.items()
+        if 'local_heads' not in key.split('.')
+    }
+
+
+def plain_config(cfg: Config) -> tuple[Config, list[str]]:
+    """The config of the plain model, for libraries without MMLocal.
+
+    Training and validation stay if mmseg or mmpretrain have everything that
+    they need; then the config trains end to end. The test pipeline always
+    stays, because it belongs to inference. ``pretrained`` weights go: those
+    that come with the config have been trained further.
+
+    Args:
+        cfg (Config): Of mmseg or mmpretrain, with local training or without.
+
+    Returns:
+        tuple[Config, list[str]]: The config, and a line for everything that
+        is not as it was.
+
+    Raises:
+        ValueError: If the model has a part that only MMLocal has.
+    """
+    plain = {key: cfg[key] for key in KEPT if key in cfg}
+    plain = ConfigDict(Config(plain).to_dict())
+    notes = []
+    plain.model = plain_model(cfg.model)
+    if plain.model != cfg.model:
+        notes.append('model: the plain backbone, without local heads')
+    if plain.model.pop('pretrained', None):
+        notes.append('model: without pretrained, which comes before training')
+    if own := _own_types(plain.model):
+        raise ValueError(
+            f'{", ".join(own)} is a part of the model that only MMLocal has: '
+            'stock mmseg and mmpretrain cannot build it. Export the model '
+            'to ONNX instead (tools/export_onnx.py), which needs neither.'
+        )
+    mapped = _map_training(plain)
+    if own := _own_types({key: plain.get(key) for key in TRAINING}):
+        _drop(plain, TRAINING, own, notes)
+    else:
+        notes += mapped
+    if own := _own_types({key: plain.get(key) for key in VALIDATION}):
+        _drop(plain, VALIDATION, own, notes)
+    _replace_test_data(plain, cfg, notes)
+    if plain.get('test_dataloader'):
+        # mmseg's inference_model reads it here.
+        plain.test_pipeline = _innermost(plain.test_dataloader).pipeline
+    plain.load_from, plain.resume = None, False
+    return Config(plain), notes
+
+
+def _map_training(plain: ConfigDict) -> list[str]:
+    """Put mm's own parts where MMLocal's do the same; says which."""
+    notes = []
+    wrapper = plain.get('optim_wrapper') or {}
+    if wrapper.get('type') in OPTIM_WRAPPERS:
+        new = OPTIM_WRAPPERS[wrapper.type]
+        notes.append(f'optim_wrapper: {new} for {wrapper.type}')
+        wrapper.type = new
+    hooks = plain.get('custom_hooks') or []
+    own = [hook for hook in hooks if _own_types(hook)]
+    if own:
+        names = ', '.join(_own_types(own))
+        notes.append(f'custom_hooks: without {names}')
+        plain.custom_hooks = [hook for hook in hooks if hook not in own]
+    return notes
+
+
+def _replace_test_data(
+    plain: ConfigDict, cfg: Config, notes: list[str]
+) -> None:
+    """Keep the test pipeline, if not the data."""
+    loader = plain.get('test_dataloader')
+    if not _own_types(loader):
+        return
+    from .zoo import dataset_meta
+
+    dataset = _innermost(loader)
+    kind = DATASETS.get(plain.get('default_scope'))
+    if kind is None or _own_types(dataset.pipeline):
+        raise ValueError(
+            f'test_dataloader: {", ".join(_own_types(loader))} exists only '
+            'in MMLocal, and the default_scope is neither mmseg nor '
+            'mmpretrain; give a config whose test pipeline is of one of them.'
+        )
+    meta = {
+        key: value
+        for key, value in dataset_meta(cfg).items()
+        if key in ('classes', 'palette')
+    }
+    notes.append(
+        f'test_dataloader.dataset: {kind} for {dataset.type}, with its '
+        'pipeline and classes only; to evaluate, add data and an evaluator'
+    )
+    for key in TESTING[1:]:
+        plain.pop(key, None)
+    plain.test_dataloader = ConfigDict(
+        dataset=dict(
+            type=kind, metainfo=meta, pipeline=dataset.pipeline, test_mode=True
+        )
+    )
+
+
+def _innermost(loader: ConfigDict) -> ConfigDict:
+    """The data set below wrappers such as RepeatDataset."""
+    dataset = loader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def _drop(
+    plain: ConfigDict, keys: tuple[str, ...], own: list[str], notes: list[str]
+) -> None:
+    gone = [key for key in keys if plain.pop(key, None) is not None]
+    notes.append(f'without {", ".join(gone)} ({", ".join(own)})')
+
+
+def _own_types(node: Any) -> list[str]:
+    """Every type of MMLocal in a part of a config."""
+    return sorted(set(_find_own(node)))
+
+
+def _find_own(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _find_own(value)
+    elif str(node).startswith('mmlocal.'):
+        yield str(node)
+    elif str(getattr(node, '__module__', '')).startswith('mmlocal.'):
+        yield f'mmlocal.{node.__name__}'
