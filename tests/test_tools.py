@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -32,7 +33,7 @@ def tool(name: str):
     return module
 
 
-TRAIN, TEST = tool('train'), tool('test')
+TRAIN, TEST, PLAN = tool('train'), tool('test'), tool('plan_memory')
 
 
 def parse(module, *argv: str) -> Config:
@@ -403,3 +404,50 @@ def test_one_gpu(tmp_path, own_group):
     assert result.returncode == 0, output[-3000:]
     assert "type='SyncBN'" in output
     assert (tmp_path / 'iter_6.pth').is_file()
+
+
+def test_plan_memory(capsys, tmp_path):
+    """Table, answer, lines to paste, JSON and picture."""
+    PLAN.main(
+        [
+            CLS,
+            '--batch-size=16',
+            '--max-modules=2',
+            '--budget=0.7',
+            f'--out={tmp_path / "plan.json"}',
+            f'--plot={tmp_path / "plan.png"}',
+        ]
+    )
+    text = capsys.readouterr().out
+    assert '16 images of 32x32, float32, SGD' in text
+    assert 'this config' in text
+    assert 'Fits into' in text
+    assert 'Largest batch that fits' in text
+    found = json.loads((tmp_path / 'plan.json').read_text())
+    assert len(found['rows']) == 7
+    assert found['plan']['peak'] <= found['budget']
+    assert repr(found['plan']['boundaries']) in text
+    assert (tmp_path / 'plan.png').stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ('argv', 'words'),
+    [
+        (['--budget', '10 parsecs'], "is no size; write '10GiB'"),
+        (['--cfg-options', 'modle.type=X'], 'did you mean model'),
+    ],
+)
+def test_plans_that_cannot_be_made(argv, words, capsys):
+    assert words in error(capsys, PLAN, CLS, *argv)
+
+
+def test_plan_memory_needs_a_crop_size(capsys, tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(
+        f'_base_ = {CITYSCAPES!r}\n'
+        'model = dict(data_preprocessor=dict(size=None))\n'
+        'train_pipeline = []\n'
+        'train_dataloader = dict(dataset=dict(pipeline=[]))\n'
+    )
+    found = error(capsys, PLAN, str(path))
+    assert 'give --crop-size HEIGHT WIDTH' in found

@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         plan(make_config(args), args, Console())
     except (ValueError, RuntimeError) as error:
-        parser.exit(1, f'{parser.prog}: error: {error}\n')
+        parser.exit(2, f'{parser.prog}: error: {error}\n')
 
 
 if __name__ == '__main__':

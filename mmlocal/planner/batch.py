@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any
 
 import torch
+from mmengine.registry import DATASETS
 
 # Which transform fixes the size of what it hands on, and in which key.
 # mm writes crops as (height, width), scales as (width, height).
@@ -55,8 +57,9 @@ def image_size_of(cfg: dict) -> tuple[int, int]:
     dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
     while 'dataset' in dataset:
         dataset = dataset['dataset']
-    if 'image_size' in dataset:
-        return _pair(dataset['image_size'])
+    drawn = dataset.get('image_size') or _default_image_size(dataset)
+    if drawn is not None:
+        return _pair(drawn)
     transforms = dataset.get('pipeline') or cfg.get('train_pipeline') or []
     for transform in reversed(list(_nested(transforms))):
         name = str(transform.get('type')).rpartition('.')[2]
@@ -141,6 +144,14 @@ def _nested(transforms: Any) -> Iterator[dict]:
         transforms = transforms.get('transforms') or []
     for transform in transforms:
         yield from _nested(transform)
+
+
+def _default_image_size(dataset: dict) -> Any:
+    """Of data sets that draw their images."""
+    if not dataset.get('type'):
+        return None
+    parameters = signature(DATASETS.get(dataset['type'])).parameters
+    return getattr(parameters.get('image_size'), 'default', None)
 
 
 def _pair(size: Any) -> tuple[int, int]:
