@@ -148,10 +148,11 @@ def _nested(transforms: Any) -> Iterator[dict]:
 
 def _default_image_size(dataset: dict) -> Any:
     """Of data sets that draw their images."""
-    if not dataset.get('type'):
+    kind = DATASETS.get(dataset['type']) if 'type' in dataset else None
+    if kind is None:
         return None
-    parameters = signature(DATASETS.get(dataset['type'])).parameters
-    return getattr(parameters.get('image_size'), 'default', None)
+    size = signature(kind).parameters.get('image_size')
+    return size.default if size is not None else None
 
 
 def _pair(size: Any) -> tuple[int, int]:
