@@ -131,7 +131,7 @@ def _checkpointing_problems(runner: Runner) -> Iterator[str]:
             yield (
                 f'activation_checkpointing={name!r} wraps a boundary in '
                 "mmengine's reentrant checkpoint, where modules get no "
-                'gradient: use `with_cp=True` of the backbone, or name '
+                'gradient: use `checkpointing` of the backbone, or name '
                 'blocks behind a boundary.'
             )
 
