@@ -43,7 +43,7 @@ def cfg(helpers):
                 'dataset': {
                     'type': 'mmlocal.ShapesCls',
                     'image_size': (32, 32),
-                    'length': 16,
+                    'num_images': 16,
                 },
                 'sampler': {'type': 'DefaultSampler', 'shuffle': True},
             },
