@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
+from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mmlocal.models.blocks import innermost_blocks
 from mmlocal.models.cut_points import Split
 
 from .setting import Setting
@@ -38,15 +41,25 @@ class Trial(Simulator):
     operator, and is exact for what kernels hand out; scratch that a kernel
     frees before it returns is not seen.
 
+    Images are noise, and the learning rate is 0, so that steps are alike.
+
     Args:
         setting (Setting): What is trained, and how.
         where (str): Device of the tensors. Defaults to 'cpu'.
+        compiled (bool): Compile the stages of the backbone, by
+            ``torch.compile``. Defaults to False.
     """
 
-    def __init__(self, setting: Setting, where: str = 'cpu'):
+    def __init__(
+        self, setting: Setting, where: str = 'cpu', compiled: bool = False
+    ):
         self.where = torch.device(where)
+        self.prepared: Split | None = None
         super().__init__(setting)
         self.mode = None
+        if compiled:
+            for stage in _stages(self.backbone.backbone):
+                stage.compile()
 
     def building(self) -> AbstractContextManager:
         """With weights."""
@@ -61,6 +74,26 @@ class Trial(Simulator):
     def scope(self) -> AbstractContextManager:
         """Nothing special."""
         return nullcontext()
+
+    def prepare(self, split: Split) -> None:
+        """Cut the model, unless it is cut so already.
+
+        What is compiled would be compiled again.
+        """
+        if split != self.prepared:
+            super().prepare(split)
+            self.prepared = split
+
+    @contextmanager
+    def trainer(self, batch_size: int) -> Iterator[tuple[OptimWrapper, dict]]:
+        """Optimizer and batch."""
+        noise = torch.Generator().manual_seed(0)
+        with super().trainer(batch_size) as (wrap, batch):
+            for image in batch['inputs']:
+                image.random_(256, generator=noise)
+            for group in wrap.optimizer.param_groups:
+                group['lr'] = 0.0
+            yield wrap, batch
 
     def time(
         self, split: Split, batch_size: int, steps: int, warmup: int = 2
@@ -93,3 +126,12 @@ class Trial(Simulator):
             torch.cuda.max_memory_allocated(),
             torch.cuda.max_memory_reserved(),
         )
+
+
+def _stages(backbone: nn.Module) -> Iterator[nn.Module]:
+    """The largest modules with a forward of their own that hold blocks."""
+    blocks = innermost_blocks(backbone)
+    tops = dict.fromkeys(name.partition('.')[0] for name in blocks)
+    for name in tops:
+        stage = backbone.get_submodule(name)
+        yield from stage if isinstance(stage, nn.ModuleList) else [stage]
