@@ -128,10 +128,7 @@ def profile(
     backbone.set_split(Split([], mode), ModuleList(), [])
     tried = []
     if heads:
-        tried = [
-            simulator.head(name, index)
-            for index, name in enumerate(simulator.candidates)
-        ]
+        tried = list(map(simulator.trial_head, simulator.candidates))
     with simulator.step(simulator.setting.batch_size) as (
         recorder,
         wrap,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from mmlocal.models.backbones import LocalSupervisedBackbone
 from mmlocal.models.backbones.local_supervised import resolve_partition
 from mmlocal.models.blocks import innermost_blocks
 from mmlocal.models.checkpointing import parse_modes
-from mmlocal.models.cut_points import CutPoints, Split
+from mmlocal.models.cut_points import CutPoint, CutPoints, Split
 from mmlocal.models.local_heads.base import build_local_heads
 from mmlocal.registry import MODELS
 
@@ -140,25 +140,36 @@ class Simulator:
         """Cut points worth a try, in forward order."""
         return [cut.name for cut in self.points.blocks()]
 
-    def head(self, name: str, index: int = 0) -> nn.Module:
-        """A local head for a cut; alike for cuts of the same shape."""
+    def trial_head(self, name: str) -> nn.Module:
+        """A head to try at a cut; alike for cuts of the same shape.
+
+        A weight that depends on the place among the boundaries, which is not
+        known yet, is taken at its largest.
+        """
         cut = self.points.valid[name]
         cfgs = self.setting.head_cfgs
-        if isinstance(cfgs, (list, tuple)):
-            cfgs = cfgs[min(index, len(cfgs) - 1)]
-        cfg = without_sync_bn(deepcopy(dict(cfgs)))
-        key = (cut.channels, cut.stride, cut.tokens, repr(cfg))
+        cfg = dict(cfgs if isinstance(cfgs, dict) else cfgs[0])
+        for key in ('recon_weight', 'task_weight'):
+            if isinstance(cfg.get(key), (list, tuple)):
+                cfg[key] = max(cfg[key])
+        key = (cut.channels, cut.stride, cut.tokens)
         if key not in self._heads:
-            with self.building():
-                (self._heads[key],) = build_local_heads(cfg, [cut])
+            (self._heads[key],) = self._build_heads(cfg, [cut])
         return self.adopt(self._heads[key])
+
+    def _build_heads(
+        self, cfgs: dict | Sequence[dict], cuts: list[CutPoint]
+    ) -> ModuleList:
+        with self.building():
+            return build_local_heads(without_sync_bn(deepcopy(cfgs)), cuts)
 
     def prepare(self, split: Split) -> None:
         """Cut the model, with a head of its own at each cut."""
-        heads = ModuleList(
-            self.head(name, index)
-            for index, name in enumerate(split.boundaries)
-        )
+        cuts = [self.points.valid[name] for name in split.boundaries]
+        cfgs = self.setting.head_cfgs
+        if not isinstance(cfgs, dict) and len(cfgs) != len(cuts):
+            cfgs = [cfgs[min(i, len(cfgs) - 1)] for i in range(len(cuts))]
+        heads = ModuleList(map(self.adopt, self._build_heads(cfgs, cuts)))
         self.backbone.set_split(split, heads, self.points.order)
 
     def measure(
@@ -214,6 +225,8 @@ class Simulator:
                 recorder.track_all(copies, PARAMETERS)
             recorder.track_all(_batch_tensors(batch), BATCH)
             for weight in self.model.parameters():
+                if not weight.requires_grad:
+                    continue
                 hook = weight.register_post_accumulate_grad_hook(
                     lambda weight: recorder.move(weight.grad, GRADIENTS)
                 )

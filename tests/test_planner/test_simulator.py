@@ -152,3 +152,30 @@ def test_cuda_rounds_up_and_keeps_losses_in_float32(simulate):
         for device in ('cpu', 'cuda')
     }
     assert peaks['cuda'] > peaks['cpu']
+
+
+def test_weights_by_place_and_branches_that_are_off(config):
+    """A branch of weight 0 is frozen at one boundary and trains at others."""
+    cfg = config('resnet')
+    heads = cfg['model']['backbone']['local_heads']
+    heads['task_weight'] = (0.0, 1.0)
+    setting = Setting(cfg, device='cpu')
+    fake, real = Simulator(setting), Trial(setting)
+    split = Split(['layer1.2', 'layer2.2'], [None] * 3)
+    assert fake.measure(split).peak == real.measure(split).peak
+    trained = [
+        sum(weight.requires_grad for weight in head.parameters())
+        for head in fake.backbone.local_heads
+    ]
+    assert trained[0] < trained[1]
+    head = fake.trial_head('layer1.2')
+    assert sum(w.requires_grad for w in head.parameters()) == trained[1]
+
+
+def test_frozen_stages(config):
+    cfg = config('deeplab')
+    cfg['model']['backbone']['backbone']['frozen_stages'] = 1
+    setting = Setting(cfg, device='cpu')
+    split = Split(['layer3.0'], [None, None])
+    expected = Trial(setting).measure(split).peak
+    assert Simulator(setting).measure(split).peak == expected

@@ -221,12 +221,14 @@ class LocalAmpOptimWrapper(LocalStepMixin, AmpOptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast, then as :class:`LocalOptimWrapper`."""
-        # On CPU mmengine's autocast knows bfloat16 alone. torch's, entered
+        # On CPU mmengine's autocast knows bfloat16 alone, and on a machine
+        # with an accelerator nothing of a model on the CPU. torch's, entered
         # inside, overrides it.
+        weight = next(model.parameters(), None)
         cpu_autocast = torch.autocast(
             'cpu',
-            dtype=self._cpu_dtype,
-            enabled=not torch.accelerator.is_available(),
+            dtype=self._cpu_dtype or self.cast_dtype,
+            enabled=weight is not None and weight.device.type == 'cpu',
         )
         with super().optim_context(model), cpu_autocast:
             yield

@@ -294,3 +294,14 @@ def test_step_by_module_refuses_shared_weights(helpers, cfg):
     wrap = wrapper(model, LocalOptimWrapper, step='module')
     with pytest.raises(RuntimeError, match='gradient from two modules'):
         model.train_step(helpers.segmentation_batch(), wrap)
+
+
+def test_a_model_on_the_cpu_beside_an_accelerator(helpers, cfg, monkeypatch):
+    """What a machine has does not decide, but where the model is."""
+    model = helpers.build(cfg)
+    wrap = wrapper(model, LocalAmpOptimWrapper, dtype='bfloat16')
+    monkeypatch.setattr(torch.accelerator, 'is_available', lambda: True)
+    with wrap.optim_context(model):
+        assert torch.is_autocast_enabled('cpu')
+        assert torch.get_autocast_dtype('cpu') is torch.bfloat16
+    assert not torch.is_autocast_enabled('cpu')
