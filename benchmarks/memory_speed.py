@@ -1,4 +1,4 @@
-"""Time and weigh one config, trained end to end and in modules.
+"""Time and weigh configs, trained end to end and in modules.
 
     python benchmarks/memory_speed.py configs/infopro/resnet101_imagenet.py \\
         --out work_dirs/memory_speed
@@ -47,7 +47,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = args.cudnn_benchmark
     torch.manual_seed(args.seed)
-    cfg = Config.fromfile(args.config)
+    for path in args.config:
+        # A folder each, if there are several.
+        out = args.out / Path(path).stem if len(args.config) > 1 else args.out
+        compare(path, args, argv, where, out)
+
+
+def compare(
+    path: str,
+    args: argparse.Namespace,
+    argv: Sequence[str] | None,
+    where: str,
+    out: Path,
+) -> None:
+    """All methods on one config."""
+    cfg = Config.fromfile(path)
     if args.amp:
         cfg.optim_wrapper.dtype = args.amp
     crop = args.crop_size and tuple(args.crop_size)
@@ -62,10 +76,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         for method in methods[:: -1 if index % 2 else 1]:
             show(f'round {index + 1} of {args.rounds}, {method.name}')
             bench.run(method, args.steps)
-        write(args.out, methods, header(args, setting, where, argv))
+        write(out, methods, header(path, args, setting, where, argv))
     show('')
     print('\n'.join(table(methods)))
-    print(f'written: {args.out}')
+    print(f'written: {out}')
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -74,7 +88,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', type=cli.existing_file)
+    parser.add_argument('config', nargs='+', type=cli.existing_file)
     parser.add_argument(
         '--out', type=Path, required=True, help='folder of table and picture'
     )
@@ -206,6 +220,7 @@ class Bench:
 
 
 def header(
+    path: str,
     args: argparse.Namespace,
     setting: Setting,
     where: str,
@@ -223,7 +238,7 @@ def header(
     how = 'compiled stages' if args.compile else 'eager'
     command = shlex.join(sys.argv[1:] if argv is None else map(str, argv))
     return (
-        f'{Path(args.config).stem}: {setting.batch_size} images of '
+        f'{Path(path).stem}: {setting.batch_size} images of '
         f'{height}x{width}, {setting.precision}, {how}, {setting.optimizer}; '
         f'{device}, torch {torch.__version__}; '
         f'{args.rounds} rounds of {args.steps} steps, seed '
