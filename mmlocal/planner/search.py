@@ -101,8 +101,14 @@ class Search:
             mode (str, optional): Of checkpointing, in all modules.
 
         Raises:
-            ValueError: If the network has too few cut points.
+            ValueError: If the network has too few cut points, or nothing to
+                checkpoint.
         """
+        if mode not in self.profiles:
+            raise ValueError(
+                f'checkpointing={mode!r}: this backbone has no list of blocks '
+                'that could be checkpointed; leave it out.'
+            )
         if not 1 <= num_modules <= self.end + 1:
             raise ValueError(
                 f'num_modules={num_modules}: this backbone can be cut into 1 '

@@ -99,6 +99,8 @@ def test_every_cut_is_ranked(planner_of):
     assert peaks == sorted(peaks)
     with pytest.raises(ValueError, match='can be cut into 1 to'):
         search.ranked(99)
+    with pytest.raises(ValueError, match='no list of blocks'):
+        Search({None: search.plain}).ranked(2, 'block')
 
 
 def test_freed_gradients_are_not_carried(planner_of):
