@@ -34,7 +34,7 @@ INNER = {
             'type': 'SwinTransformer',
             'arch': {
                 'embed_dims': 16,
-                'depths': [2, 2, 2, 2],
+                'depths': [1, 1, 2, 1],
                 'num_heads': [1, 2, 2, 4],
             },
             'img_size': 64,

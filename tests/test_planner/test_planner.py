@@ -31,9 +31,8 @@ def planner(simulate, kept):
     return kept['resnet']
 
 
-@pytest.mark.parametrize('share', [0.8, 0.5])
-def test_the_plan_fits_with_the_least_compute(planner, share):
-    budget = int(share * planner.end_to_end.peak)
+def test_the_plan_fits_with_the_least_compute(planner):
+    budget = planner.end_to_end.peak // 2
     found, fits = planner.within(budget)
     assert fits
     assert found.peak <= budget
