@@ -129,7 +129,7 @@ def plan(cfg: Config, args: Namespace, console: Console) -> None:
                 budget, max(args.max_modules, MAX_MODULES)
             )
             batch = planner.largest_batch(chosen.split, budget)
-        _answer(console, planner, chosen, budget, fits, batch)
+        _answer(console, planner, chosen, budget, fits, batch, args.config)
         content |= {
             'budget': budget,
             'fits': fits,
@@ -156,6 +156,7 @@ def _answer(
     budget: int,
     fits: bool,
     batch: int,
+    base: str,
 ) -> None:
     row = planner.row('', chosen.split)
     if not fits:
@@ -170,8 +171,8 @@ def _answer(
             f'compute: {chosen.peak / GIB:.2f} GiB ({row.share:.3f} of end '
             f'to end), {row.extra:+.1%} compute.'
         )
-    heads = planner.simulator.setting.proposed_heads
-    console.print(config_lines(chosen, heads), markup=False, highlight=False)
+    lines = config_lines(chosen, planner.simulator.setting, base)
+    console.print(lines, markup=False, highlight=False, soft_wrap=True)
     if batch:
         console.print(f'Largest batch that fits so: {batch} images.')
     else:

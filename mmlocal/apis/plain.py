@@ -130,6 +130,8 @@ def _map_training(plain: ConfigDict) -> list[str]:
         new = OPTIM_WRAPPERS[wrapper.type]
         notes.append(f'optim_wrapper: {new} for {wrapper.type}')
         wrapper.type = new
+        # Only local training can update module by module.
+        wrapper.pop('step', None)
     hooks = plain.get('custom_hooks') or []
     own = [hook for hook in hooks if _own_types(hook)]
     if own:

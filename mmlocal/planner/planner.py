@@ -12,6 +12,7 @@ from mmlocal.models.cut_points import Split
 
 from .profile import profile
 from .search import Plan, Search
+from .setting import Setting
 from .simulator import Simulator, StepReport
 
 UNITS = {
@@ -228,27 +229,47 @@ def parse_budget(text: str | int | float, end_to_end: int) -> int:
     return int(size)
 
 
-def config_lines(report: StepReport, heads: dict | None) -> str:
-    """What to paste into a config for a plan.
+def config_lines(report: StepReport, setting: Setting, base: str) -> str:
+    """What to write into a config for a plan.
 
     Args:
         report (StepReport): Of the plan.
-        heads (dict, optional): Local heads to add; None if the config has
-            them.
+        setting (Setting): What was planned. Lines for a config that does not
+            train locally yet are a config of their own.
+        base (str): Path of the config.
     """
-    boundaries = list(report.split.boundaries)
-    modes = list(report.split.checkpointing or ())
+    modes = list(report.split.checkpointing)
     mode = modes[0] if len(set(modes)) == 1 else modes
-    lines = [f'boundaries={boundaries!r},'] if boundaries else []
-    if any(modes):
-        lines.append(f'checkpointing={mode!r},')
-    if heads is not None and boundaries:
-        items = ', '.join(f'{key}={value!r}' for key, value in heads.items())
-        lines.append(f'local_heads=dict({items}),')
-    if not lines:
-        return 'end to end fits: no change is needed'
-    body = '\n'.join(f'        {line}' for line in lines)
-    return f'model = dict(\n    backbone=dict(\n{body}\n    ))'
+    lines = [
+        f'boundaries={list(report.split.boundaries)!r}',
+        f'checkpointing={mode!r}',
+    ]
+    before = after = ''
+    if not setting.is_local:
+        if not report.split.boundaries and not any(modes):
+            return 'end to end fits: no change is needed'
+        lines = [
+            '_delete_=True',
+            "type='mmlocal.LocalSupervisedBackbone'",
+            'backbone=_base_.model.backbone',
+            *lines,
+            f'local_heads=dict({_arguments(setting.proposed_heads)})',
+        ]
+        hooks = [*setting.hooks, {'type': 'mmlocal.LocalLossHook'}]
+        wrapper = 'mmlocal.LocalDistributedDataParallel'
+        before = f'_base_ = {base!r}\n'
+        after = (
+            f'\noptim_wrapper = dict(type={setting.optim_cfg["type"]!r})\n'
+            f'custom_hooks = {hooks!r}\n'
+            f'model_wrapper_cfg = dict(type={wrapper!r})'
+        )
+    body = '\n'.join(f'        {line},' for line in lines)
+    model = f'model = dict(\n    backbone=dict(\n{body}\n    ))'
+    return before + model + after
+
+
+def _arguments(values: dict) -> str:
+    return ', '.join(f'{key}={value!r}' for key, value in values.items())
 
 
 def describe_floor(report: StepReport, top: int = 3) -> str:

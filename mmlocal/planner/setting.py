@@ -44,6 +44,7 @@ class Setting:
         amp (bool): Mixed precision.
         dtype (torch.dtype): Of products and convolutions.
         by_module (bool): Whether gradients are freed module by module.
+        hooks (list[dict]): The config's own.
         ema (bool): Whether a hook keeps a second copy of the weights.
 
     Raises:
@@ -73,10 +74,8 @@ class Setting:
             name = str(self.dtype).removeprefix('torch.')
             self.optim_cfg['dtype'] = name
         self.by_module = self.optim_cfg.get('step') == 'module'
-        self.ema = any(
-            'EMAHook' in str(hook.get('type'))
-            for hook in cfg.get('custom_hooks') or ()
-        )
+        self.hooks = [dict(hook) for hook in cfg.get('custom_hooks') or ()]
+        self.ema = any('EMAHook' in str(hook['type']) for hook in self.hooks)
         self.model = _without_downloads(
             without_sync_bn(deepcopy(cfg['model']))
         )

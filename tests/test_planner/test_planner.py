@@ -15,6 +15,7 @@ from mmlocal.planner import (
     report,
     warnings_of,
 )
+from mmlocal.registry import MODELS
 
 GIB = 2**30
 
@@ -46,7 +47,8 @@ def test_end_to_end_is_kept_where_it_fits(planner):
     found, fits = planner.within(planner.end_to_end.peak)
     assert fits
     assert not found.split.boundaries
-    assert config_lines(found, None).startswith('end to end fits')
+    lines = config_lines(found, planner.simulator.setting, 'base.py')
+    assert Config.fromstring(lines, '.py').model.backbone.boundaries == []
 
 
 def test_what_does_not_fit_is_said(planner):
@@ -89,12 +91,11 @@ def test_what_is_no_budget(text):
 
 def test_lines_to_paste_are_a_config(planner):
     split = Split(['layer2.0'], ['block', None])
-    heads = {'type': 'mmlocal.InfoProHead', 'num_classes': 10}
-    lines = config_lines(planner.measure(split), heads)
+    setting = planner.simulator.setting
+    lines = config_lines(planner.measure(split), setting, 'base.py')
     backbone = Config.fromstring(lines, '.py').model.backbone
     assert backbone.boundaries == ['layer2.0']
     assert backbone.checkpointing == ['block', None]
-    assert backbone.local_heads == heads
 
 
 def test_table_json_and_picture(planner, tmp_path):
@@ -116,7 +117,7 @@ def test_table_json_and_picture(planner, tmp_path):
     assert (tmp_path / 'plan.png').stat().st_size > 10_000
 
 
-def test_a_config_that_knows_nothing_of_mmlocal(config):
+def test_a_config_that_knows_nothing_of_mmlocal(config, tmp_path):
     """Boundaries and local heads are proposed."""
     cfg = config('deeplab')
     cfg['model']['backbone'] = cfg['model']['backbone']['backbone']
@@ -127,7 +128,23 @@ def test_a_config_that_knows_nothing_of_mmlocal(config):
     assert setting.proposed_heads['num_classes'] == 4
     best = planner.balanced(2)
     assert len(best.split.boundaries) == 1
-    assert 'InfoProHead' in config_lines(best, setting.proposed_heads)
+    cfg['custom_hooks'] = [{'type': 'EMAHook'}]
+    base = tmp_path / 'base.py'
+    Config(cfg).dump(base)
+    setting = Setting(Config.fromfile(base), device='cpu')
+    lines = config_lines(best, setting, str(base))
+    (tmp_path / 'local.py').write_text(lines)
+    local = Config.fromfile(tmp_path / 'local.py')
+    model = MODELS.build(local.model)
+    assert model.backbone.boundaries == list(best.split.boundaries)
+    assert local.model.backbone.local_heads.num_classes == 4
+    assert local.optim_wrapper.type == 'mmlocal.LocalOptimWrapper'
+    assert [hook['type'] for hook in local.custom_hooks] == [
+        'EMAHook',
+        'mmlocal.LocalLossHook',
+    ]
+    whole = planner.end_to_end
+    assert config_lines(whole, setting, str(base)).startswith('end to end fi')
 
 
 def test_warnings_name_outputs_and_operators(planner):
