@@ -76,9 +76,7 @@ class Setting:
         self.by_module = self.optim_cfg.get('step') == 'module'
         self.hooks = [dict(hook) for hook in cfg.get('custom_hooks') or ()]
         self.ema = any('EMAHook' in str(hook['type']) for hook in self.hooks)
-        self.model = _without_downloads(
-            without_sync_bn(deepcopy(cfg['model']))
-        )
+        self.model = _without_downloads(deepcopy(cfg['model']))
         if cfg.get('data_preprocessor') is not None:
             # As Runner does.
             self.model.setdefault(
@@ -170,19 +168,6 @@ def _half(optim_cfg: dict, device: str) -> torch.dtype:
     default = 'float16' if device == 'cuda' else 'bfloat16'
     dtype = optim_cfg.get('dtype') or default
     return getattr(torch, dtype) if isinstance(dtype, str) else dtype
-
-
-def without_sync_bn(node: Any) -> Any:
-    """SyncBN, which has no CPU kernel, saves what BN saves."""
-    if isinstance(node, dict):
-        if str(node.get('type')).rpartition('.')[2] == 'SyncBN':
-            node['type'] = 'BN'
-        for value in node.values():
-            without_sync_bn(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            without_sync_bn(value)
-    return node
 
 
 def _without_downloads(node: Any) -> Any:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from mmengine.model import ModuleList
+from mmengine.model import ModuleList, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
@@ -39,7 +39,7 @@ from .recorder import (
     Moment,
     Recorder,
 )
-from .setting import Setting, without_sync_bn
+from .setting import Setting
 
 # What CUDA's caching allocator rounds a block up to.
 CUDA_GRANULARITY = 512
@@ -96,7 +96,8 @@ class Simulator:
         self.mode: FakeTensorMode | None = fake_mode()
         init_default_scope(setting.scope)
         with self.building():
-            real = MODELS.build(deepcopy(setting.model))
+            # SyncBN has no CPU kernel, and saves what BN saves.
+            real = revert_sync_batchnorm(MODELS.build(deepcopy(setting.model)))
         inner = real.backbone.backbone
         self.can_checkpoint = bool(innermost_blocks(inner))
         self.points = CutPoints(inner, setting.input_shape)
@@ -161,7 +162,8 @@ class Simulator:
         self, cfgs: dict | Sequence[dict], cuts: list[CutPoint]
     ) -> ModuleList:
         with self.building():
-            return build_local_heads(without_sync_bn(deepcopy(cfgs)), cuts)
+            heads = build_local_heads(deepcopy(cfgs), cuts)
+            return revert_sync_batchnorm(heads)
 
     def prepare(self, split: Split) -> None:
         """Cut the model, with a head of its own at each cut."""

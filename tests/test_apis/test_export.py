@@ -218,8 +218,11 @@ def test_every_config_is_plain_or_says_why_not(name):
 
 
 def test_stock_training_settings_stay():
-    plain, notes = plain_config(get_config('infopro_resnet101_imagenet'))
+    cfg = get_config('infopro_resnet101_imagenet')
+    cfg.optim_wrapper.step = 'module'
+    plain, notes = plain_config(cfg)
     assert plain.optim_wrapper.type == 'OptimWrapper'
+    assert 'step' not in plain.optim_wrapper
     assert plain.custom_hooks == []
     assert 'optim_wrapper: OptimWrapper for mmlocal.LocalOptimWrapper' in notes
     twin = get_config('e2e_resnet101_imagenet')
