@@ -176,7 +176,7 @@ def _answer(
     if batch:
         console.print(f'Largest batch that fits so: {batch} images.')
     else:
-        console.print('Not even one image fits so: take a smaller crop.')
+        console.print('Not even one image fits so.')
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -169,26 +169,31 @@ class Planner:
     def largest_batch(self, split: Split, budget: int) -> int:
         """Most images a step that fit.
 
-        Memory grows evenly with the batch: two steps give the line, and full
-        steps around its end the number.
+        Memory grows evenly with the batch, once it is more than what the
+        optimizer takes: two steps give a guess, and full steps around it the
+        number.
 
         Returns:
             int: 0 if not even one image fits.
         """
-        run = self.simulator.measure
+
+        def fits(count: int) -> bool:
+            self.progress(f'trying a batch of {count}')
+            return self.simulator.measure(split, count).peak <= budget
+
         size = self.simulator.setting.batch_size
-        here, double = self.measure(split), run(split, 2 * size)
-        an_image = (double.peak - here.peak) / size
-        guess = int((budget - here.peak) / an_image + size)
-        guess = max(guess, 1)
-        self.progress(f'trying a batch of {guess}')
-        if run(split, guess).peak <= budget:
-            while run(split, guess + 1).peak <= budget:
-                guess += 1
-            return guess
-        while guess and run(split, guess).peak > budget:
-            guess -= 1
-        return guess
+        here = self.measure(split).peak
+        slope = (self.simulator.measure(split, 2 * size).peak - here) / size
+        guess = int((budget - here) / slope + size) if slope else size
+        # The optimizer's peak hides the slope: do not trust it too far.
+        low, high = 0, min(max(guess, 1), 8 * size)
+        while fits(high):
+            # A good guess is right but for one.
+            low, high = high, high + 1 if low == 0 else 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low
 
 
 def _peak(report: StepReport) -> int:

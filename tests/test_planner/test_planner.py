@@ -67,6 +67,20 @@ def test_largest_batch(planner):
     assert planner.largest_batch(split, 1000) == 0
 
 
+def test_largest_batch_where_the_optimizer_holds_the_peak(config):
+    cfg = config('resnet')
+    cfg['model']['head']['in_channels'] = 64
+    cfg['model']['head']['num_classes'] = 100_000
+    simulator = Simulator(Setting(cfg, batch_size=1, device='cpu'))
+    split = Split([], [None])
+    one, two = (simulator.measure(split, n).peak for n in (1, 2))
+    assert two < 1.001 * one
+    budget = int(1.05 * one)
+    size = Planner(simulator).largest_batch(split, budget)
+    assert simulator.measure(split, size).peak <= budget
+    assert simulator.measure(split, size + 1).peak > budget
+
+
 @pytest.mark.parametrize(
     ('text', 'size'),
     [
