@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
@@ -36,6 +37,12 @@ HOOKS = Registry(
     'hook',
     parent=MMENGINE_HOOKS,
     locations=['mmlocal.engine.hooks'],
+    scope='mmlocal',
+)
+LOOPS = Registry(
+    'loop',
+    parent=MMENGINE_LOOPS,
+    locations=['mmlocal.engine.loops'],
     scope='mmlocal',
 )
 OPTIM_WRAPPERS = Registry(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from mmlocal.models.blocks import innermost_blocks
 from mmlocal.models.checkpointing import parse_modes
 from mmlocal.models.cut_points import CutPoint, CutPoints, Split
 from mmlocal.models.local_heads.base import build_local_heads
+from mmlocal.models.module_training import ModuleTraining
 from mmlocal.registry import MODELS
 
 from .autocast import CudaAutocast
@@ -153,7 +154,7 @@ class Simulator:
         for key in ('recon_weight', 'task_weight'):
             if isinstance(cfg.get(key), (list, tuple)):
                 cfg[key] = max(cfg[key])
-        key = (cut.channels, cut.stride, cut.tokens)
+        key = replace(cut.boundary, name='')
         if key not in self._heads:
             (self._heads[key],) = self._build_heads(cfg, [cut])
         return self.adopt(self._heads[key])
@@ -162,7 +163,8 @@ class Simulator:
         self, cfgs: dict | Sequence[dict], cuts: list[CutPoint]
     ) -> ModuleList:
         with self.building():
-            heads = build_local_heads(deepcopy(cfgs), cuts)
+            places = [cut.boundary for cut in cuts]
+            heads = build_local_heads(deepcopy(cfgs), places)
             return revert_sync_batchnorm(heads)
 
     def prepare(self, split: Split) -> None:
@@ -172,7 +174,7 @@ class Simulator:
         if not isinstance(cfgs, dict) and len(cfgs) != len(cuts):
             cfgs = [cfgs[min(i, len(cfgs) - 1)] for i in range(len(cuts))]
         heads = ModuleList(map(self.adopt, self._build_heads(cfgs, cuts)))
-        self.backbone.set_split(split, heads, self.points.order)
+        self.backbone.set_split(split, heads, self.points)
 
     def measure(
         self, split: Split, batch_size: int | None = None, keep: bool = False
@@ -192,8 +194,12 @@ class Simulator:
             names = [f'module {k + 1}' for k in range(count)]
             recorder.band = names[0]
             outputs = _watch_outputs(self.backbone, recorder)
-            _follow_modules(wrap, recorder, iter(names[1:]))
-            self.model.train_step(batch, wrap)
+            wrap.during = partial(in_phase, recorder)
+            self.backbone.module_training = partial(_InBands, recorder, names)
+            try:
+                self.model.train_step(batch, wrap)
+            finally:
+                del self.backbone.module_training
             unread = {
                 path: size
                 for path, (number, size) in outputs.items()
@@ -293,31 +299,18 @@ def _batch_tensors(batch: dict) -> list[torch.Tensor]:
     return found
 
 
-def _follow_modules(
-    wrap: OptimWrapper, recorder: Recorder, names: Iterator[str]
-) -> None:
-    """Tell the recorder which module runs, and in which phase."""
+class _InBands(ModuleTraining):
+    """Counts what each module makes in a band of its own."""
 
-    def local_backward(loss: torch.Tensor) -> None:
-        with in_phase(recorder, 'backward'):
-            propagate(loss)
-        recorder.band = next(names)
+    def __init__(self, recorder: Recorder, bands: list[str], *args):
+        super().__init__(*args)
+        self.recorder, self.bands = recorder, bands
 
-    propagate = wrap.local_backward
-    wrap.local_backward = local_backward
-    follow_update(wrap, recorder)
-
-
-def follow_update(wrap: OptimWrapper, recorder: Recorder) -> None:
-    """Tell the recorder of the last backward and of the update."""
-    for method, phase in (('backward', 'backward'), ('step', 'update')):
-        original = getattr(wrap, method)
-
-        def run(*args, original=original, phase=phase, **kwargs):
-            with in_phase(recorder, phase):
-                return original(*args, **kwargs)
-
-        setattr(wrap, method, run)
+    def train(self, index: int, feat: torch.Tensor) -> torch.Tensor:
+        """Train a module; what comes then belongs to the next."""
+        passed = super().train(index, feat)
+        self.recorder.band = self.bands[min(index + 1, len(self.bands) - 1)]
+        return passed
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def test_tokens(net, boundary, class_samples, pixel_samples):
     """Tokens, with a class token in front, equal the map they stand for."""
     where = {'channels': 8, 'stride': 8}
     head = GreedyHead(
-        boundary(**where, tokens=True), net=net, num_classes=4
+        boundary(**where, layout='tokens'), net=net, num_classes=4
     ).eval()
     inputs = torch.zeros(8, 3, 32, 48)
     tokens = torch.randn(8, 25, 8)

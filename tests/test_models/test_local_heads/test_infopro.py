@@ -214,7 +214,7 @@ def test_segmentation(boundary, pixel_samples):
 
 def test_tokens(boundary, class_samples):
     head = InfoProHead(
-        boundary(16, 8, tokens=True), preset='imagenet', num_classes=4
+        boundary(16, 8, layout='tokens'), preset='imagenet', num_classes=4
     ).eval()
     inputs = torch.rand(8, 3, 32, 48)
     tokens = torch.randn(8, 25, 16)

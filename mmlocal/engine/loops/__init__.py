@@ -1,0 +1,1 @@
+"""Schedules: which module is trained when."""
