@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmlocal.registry import MODELS, PARTITIONS
 from mmlocal.step import current_step
 
+from ..calls import Calls
 from ..chain import Chain
 from ..checkpointing import (
     assign_blocks,
@@ -203,13 +204,18 @@ class LocalSupervisedBackbone(BaseModule):
         return {name: get(name) for name in self.boundaries}
 
     @cached_property
+    def calls(self) -> Calls:
+        """What submodules take and return."""
+        return Calls(self.backbone, self.input_shape)
+
+    @cached_property
     def chain(self) -> Chain:
         """The modules as callables.
 
         Raises:
             ValueError: If the backbone is no chain.
         """
-        return Chain(self.backbone, self.boundaries, self.input_shape)
+        return Chain(self.backbone, self.boundaries, self.calls)
 
     def train(self, mode: bool = True) -> LocalSupervisedBackbone:
         """As of any module; what :meth:`train_only` froze stays in eval."""
