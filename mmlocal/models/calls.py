@@ -46,7 +46,7 @@ class Calls:
 
     Attributes:
         calls (list[Call]): In the order in which they begin.
-        structure (Any): Of the backbone's outputs, with None for a tensor.
+        outputs (Any): The backbone's, with numbers in place of tensors.
     """
 
     def __init__(self, backbone: nn.Module, input_shape: tuple[int, ...]):
@@ -89,34 +89,39 @@ class Calls:
         finally:
             for handle in handles:
                 handle.remove()
-        tensors = [t for t in flatten(outputs) if isinstance(t, Tensor)]
-        self._outputs = list(map(numbers.of, tensors))
-        self.structure = _without_tensor(outputs)
+        self.outputs = _numbered(outputs, numbers)
+        self.output_numbers = [
+            number for number in flatten(self.outputs) if number is not None
+        ]
 
-    def links(self, boundaries: Sequence[str]) -> list[tuple[str, bool]]:
-        """The chain's submodules, and whether each opens a module.
+    def links(self, boundaries: Sequence[str]) -> list[list[Call]]:
+        """The calls that make up each module of a chain, in order.
 
         Raises:
             ValueError: If there is a gap.
         """
-        found: list[tuple[str, bool]] = []
-        last, tensor, time, place = self._last(), self._first, 0, None
-        while tensor != last or self._goes_on(tensor, time):
+        modules: list[list[Call]] = [[]]
+        tensor, time, place = self._first, 0, None
+        while not self._is_end(tensor, time):
             link = self._next(tensor, time, boundaries)
             if link is not None:
                 call, opens = link
-                found.append((call.name, opens))
+                modules += [[]] * opens
+                modules[-1] = [*modules[-1], call]
                 tensor, time, place = call.returned, call.end, call.name
                 continue
-            if not boundaries or any(opens for _, opens in found):
+            if not boundaries or len(modules) > 1:
                 raise ValueError(self.gap(place, time))
             # The first module is no chain; go on at its end.
-            found, place = [], boundaries[0]
+            modules, place = [[]], boundaries[0]
             call = next(call for call in self.calls if call.name == place)
             if call.taken is None or call.begin <= time:
                 raise ValueError(self.gap(place, time))
             tensor, time = call.taken, call.begin
-        return found
+        if len(modules) != len(boundaries) + 1:
+            raise ValueError(self.gap(None, 0))
+        self._check_outputs(modules)
+        return modules
 
     def _next(
         self, tensor: int, time: int, boundaries: Sequence[str]
@@ -132,24 +137,28 @@ class Calls:
                 return call, opens
         return None
 
-    def _last(self) -> int:
-        if len(self._outputs) != 1:
-            raise ValueError(
-                f'model.backbone: {self.kind} returns {len(self._outputs)} '
-                'tensors, so that its last module does not run from its '
-                'input alone: set out_indices to the last stage (and the '
-                "heads' in_index with it)."
-            )
-        return self._outputs[0]
+    def _is_end(self, tensor: int, time: int) -> bool:
+        """Whether no link comes any more.
 
-    def _goes_on(self, tensor: int, time: int) -> bool:
-        """Whether a layer in place comes yet, as a last ReLU."""
-        return any(
-            call.begin >= time
-            and call.taken == tensor
-            and call.returned == tensor
+        A layer in place may come yet, as a last ReLU: it returns the tensor
+        that it took.
+        """
+        return tensor == self.output_numbers[-1] and not any(
+            call.begin >= time and call.taken == tensor == call.returned
             for call in self.calls
         )
+
+    def _check_outputs(self, modules: list[list[Call]]) -> None:
+        of_last = {call.returned for call in modules[-1]}
+        missing = [n for n in self.output_numbers if n not in of_last]
+        if missing:
+            index = self.output_numbers.index(missing[0])
+            raise ValueError(
+                f'model.backbone: outs[{index}] of {self.kind} does not come '
+                'from its last module alone, which therefore does not run '
+                'from its input alone: leave it out of out_indices (and '
+                "shift the heads' in_index), or cut before it."
+            )
 
     def gap(self, last: str | None, time: int) -> str:
         """Says where the chain ends."""
@@ -181,7 +190,7 @@ class _Numbers:
         return self._seen.setdefault(id(value), new)[0]
 
 
-def _without_tensor(outputs: Any) -> Any:
+def _numbered(outputs: Any, numbers: _Numbers) -> Any:
     if isinstance(outputs, (list, tuple)):
-        return type(outputs)(_without_tensor(value) for value in outputs)
-    return None
+        return type(outputs)(_numbered(out, numbers) for out in outputs)
+    return numbers.of(outputs)

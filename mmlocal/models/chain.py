@@ -25,7 +25,8 @@ class Chain:
     and ends at the boundary.
 
     Args:
-        backbone (nn.Module): Returns one tensor, alone or in a list or tuple.
+        backbone (nn.Module): Its outputs are what links of the last module
+            return.
         boundaries (Sequence[str]): The first submodule of each next module,
             in forward order.
         calls (Calls): Of the backbone.
@@ -48,14 +49,10 @@ class Chain:
     ):
         self.backbone = backbone
         self.boundaries = list(boundaries)
-        self.names: list[list[str]] = [[]]
-        for name, opens_module in calls.links(self.boundaries):
-            if opens_module:
-                self.names.append([])
-            self.names[-1].append(name)
-        if len(self.names) != len(self.boundaries) + 1:
-            raise ValueError(calls.gap(None, 0))
-        self._structure = calls.structure
+        modules = calls.links(self.boundaries)
+        self.names = [[call.name for call in module] for module in modules]
+        self._returned = [call.returned for call in modules[-1]]
+        self._outputs = calls.outputs
 
     def blocks(self, index: int) -> list[nn.Module]:
         """The submodules of a module, in forward order."""
@@ -87,12 +84,15 @@ class Chain:
             cut_forward(self.backbone, [first], x, stop)
         return found[0]
 
-    def wrap(self, feat: Tensor) -> Any:
-        """The last module's output, as the backbone returns it."""
-        return _fill(self._structure, feat)
+    def finish(self, feat: Tensor) -> Any:
+        """The backbone's outputs, from what the last module takes in."""
+        found: dict[int, Tensor] = {}
+        for number, block in zip(self._returned, self.blocks(-1), strict=True):
+            feat = found[number] = block(feat)
+        return _fill(self._outputs, found)
 
 
-def _fill(structure: Any, feat: Tensor) -> Any:
-    if structure is None:
-        return feat
-    return type(structure)(_fill(value, feat) for value in structure)
+def _fill(outputs: Any, found: dict[int, Tensor]) -> Any:
+    if isinstance(outputs, (list, tuple)):
+        return type(outputs)(_fill(value, found) for value in outputs)
+    return found.get(outputs)

@@ -20,6 +20,10 @@ VIT = {
 }
 CHAINS = {
     'resnet': ({'type': 'ResNet', 'depth': 18}, ['layer2', 'layer3.1']),
+    'two_outputs': (
+        {'type': 'ResNet', 'depth': 18, 'out_indices': (2, 3)},
+        ['layer3.1'],
+    ),
     'resnet_v1c': ({'type': 'ResNetV1c', 'depth': 18}, ['layer4.0']),
     'cifar_resnet': (
         {'type': 'mmlocal.CIFARResNet', 'depth': 8},
@@ -59,13 +63,17 @@ def test_composed(helpers, name, training):
     chain = chain_of(backbone, boundaries, (3, 32, 32))
     feat = images = torch.randn(2, 3, 32, 32)
     torch.manual_seed(1)
-    for index in range(len(boundaries) + 1):
+    for index in range(len(boundaries)):
         feat = chain.run(index, feat)
+    found = chain.finish(feat)
     torch.manual_seed(1)
     expected = backbone(images)
-    found = chain.wrap(feat)
     assert type(found) is type(expected) and len(found) == len(expected)
-    assert torch.equal(found[-1], expected[-1])
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+    if not training:
+        last = chain.run(len(boundaries), feat)
+        assert torch.equal(last, expected[-1])
 
 
 def test_gradients_reach_the_input(helpers):
@@ -93,9 +101,9 @@ def test_blocks_of_each_module(helpers):
     ('cfg', 'boundary', 'message'),
     [
         (
-            {'type': 'ResNet', 'depth': 18, 'out_indices': (2, 3)},
+            {'type': 'ResNet', 'depth': 18, 'out_indices': (0, 3)},
             'layer2',
-            'returns 2 tensors.*out_indices',
+            r'outs\[0\].*last module alone.*out_indices',
         ),
         (
             {'type': 'SwinTransformer', 'arch': 'tiny', 'img_size': 224},
@@ -130,9 +138,9 @@ def test_a_layer_in_place_at_the_end():
     chain = chain_of(net, ['last.0'], (3, 8, 8))
     assert chain.names == [['first'], ['last.0', 'last.1', 'relu']]
     images = 20 * torch.randn(2, 3, 8, 8)
-    feat = chain.run(1, chain.run(0, images))
-    assert torch.equal(chain.wrap(feat), net(images))
-    assert feat.max() == 6
+    outputs = chain.finish(chain.run(0, images))
+    assert torch.equal(outputs, net(images))
+    assert outputs.max() == 6
 
 
 class Residual(InPlace):

@@ -104,7 +104,7 @@ def test_feedback_is_the_gradient_at_the_next_input(spied):
     model, log, twin, batch = spied
     takes, gives, samples = features(twin, batch)
     gives[1].square().mean().backward()
-    pooled = twin.neck(twin.backbone.chain.wrap(gives[2]))
+    pooled = twin.neck((gives[2],))
     twin.head.loss(pooled, samples)['loss'].backward()
     for head, taken in zip(model.backbone.local_heads, takes[1:], strict=True):
         found = head.notes[-1][1]

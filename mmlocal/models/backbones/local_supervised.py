@@ -377,7 +377,7 @@ class LocalSupervisedBackbone(BaseModule):
         last = self.num_modules - 1
         for index in range(first, last):
             feat = at_boundary(index, self.chain.run(index, feat))
-        return self.chain.wrap(self.chain.run(last, feat))
+        return self.chain.finish(feat)
 
     def _read_out(self, x: Tensor, readout: ReadOut) -> Any:
         readout.begin(x)
