@@ -38,6 +38,7 @@ class Setting:
         boundaries (list | str | dict): As in the config.
         checkpointing (str | Sequence | None): As in the config.
         head_cfgs (dict | Sequence): Of local heads.
+        local_end (bool): Whether the last module has one, too.
         proposed_heads (dict | None): Local heads to add, if it has none.
         is_local (bool): Whether the config trains locally already.
         optim_cfg (dict): Of the optimizer wrapper.
@@ -111,6 +112,7 @@ class Setting:
         wrapped = backbone if self.is_local else {'backbone': backbone}
         self.boundaries = wrapped.get('boundaries') or []
         self.checkpointing = wrapped.get('checkpointing')
+        self.local_end = bool(wrapped.get('local_end'))
         if wrapped['backbone'].get('with_cp'):
             self.checkpointing = 'block'
         self.head_cfgs = wrapped.get('local_heads')
