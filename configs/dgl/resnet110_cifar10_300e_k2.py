@@ -7,9 +7,7 @@ model = dict(
         boundaries=dict(
             type='mmlocal.PublishedSplit', name='dgl/resnet110-k2'
         ),
-        local_heads=dict(
-            type='mmlocal.GreedyHead', net='mlp-sr', num_classes=10
-        ),
+        local_heads=dict(type='mmlocal.DGLHead', net='mlp-sr', num_classes=10),
     )
 )
 optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')

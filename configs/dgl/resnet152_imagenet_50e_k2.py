@@ -8,7 +8,7 @@ model = dict(
             type='mmlocal.PublishedSplit', name='dgl/resnet152-k2'
         ),
         local_heads=dict(
-            type='mmlocal.GreedyHead', net='mlp-sr', num_classes=1000
+            type='mmlocal.DGLHead', net='mlp-sr', num_classes=1000
         ),
     )
 )

@@ -6,7 +6,7 @@ model = dict(
         backbone=_base_.model.backbone,
         boundaries=dict(type='mmlocal.PublishedSplit', name='dgl/vgg13-k4'),
         local_heads=dict(
-            type='mmlocal.GreedyHead', net='mlp-sr', num_classes=1000
+            type='mmlocal.DGLHead', net='mlp-sr', num_classes=1000
         ),
     )
 )
