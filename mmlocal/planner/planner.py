@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from mmlocal.config import LOCAL_BACKBONE, has_hook
 from mmlocal.models.checkpointing import MODES
 from mmlocal.models.cut_points import Split
 
@@ -307,12 +308,14 @@ def config_lines(report: StepReport, setting: Setting, base: str) -> str:
             return 'end to end fits: no change is needed'
         lines = [
             '_delete_=True',
-            "type='mmlocal.LocalSupervisedBackbone'",
+            f'type={LOCAL_BACKBONE!r}',
             'backbone=_base_.model.backbone',
             *lines,
             f'local_heads=dict({_arguments(setting.proposed_heads)})',
         ]
-        hooks = [*setting.hooks, {'type': 'mmlocal.LocalLossHook'}]
+        hooks = list(setting.hooks)
+        if not has_hook(hooks, 'LocalLossHook'):
+            hooks.append({'type': 'mmlocal.LocalLossHook'})
         wrapper = 'mmlocal.LocalDistributedDataParallel'
         before = f'_base_ = {base!r}\n'
         after = (

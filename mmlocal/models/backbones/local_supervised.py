@@ -13,7 +13,8 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from mmlocal.registry import MODELS, PARTITIONS
+from mmlocal.config import build_partition
+from mmlocal.registry import MODELS
 from mmlocal.step import current_step
 
 from ..calls import Calls
@@ -451,15 +452,7 @@ def resolve_partition(cfg: dict, points: CutPoints) -> Split:
     Raises:
         ValueError: If there is no such partition.
     """
-    cfg = dict(cfg)
-    kind = cfg.pop('type')
-    partition = PARTITIONS.get(kind)
-    if partition is None:
-        raise ValueError(
-            f'model.backbone.boundaries: there is no partition {kind!r}; '
-            f'there are {sorted(PARTITIONS.module_dict)}.'
-        )
-    split = partition(**cfg)(points)
+    split = build_partition(cfg)(points)
     if not isinstance(split, Split):
         split = Split(split)
     print_log(split.describe(), logger='current')
