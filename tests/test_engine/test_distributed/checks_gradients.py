@@ -210,7 +210,7 @@ def small_buckets(model):
 
 @check(2, 4)
 def gradients(rank: int, folder: Path) -> None:
-    """Invariant 6."""
+    """The average of the ranks', over three steps of every model."""
     chosen = models()
     if dist.get_world_size() > 2:  # More ranks than cores take long.
         del chosen['own_layers']

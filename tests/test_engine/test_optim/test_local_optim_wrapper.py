@@ -54,7 +54,7 @@ def half(batch, index):
 
 
 def test_accumulation_gives_the_large_batch(helpers, cfg):
-    """Invariant 4."""
+    """The gradients of one batch; each of its parts counts once."""
     batch = helpers.segmentation_batch(4)
     whole, accumulated = helpers.build(cfg), helpers.build(cfg)
     wrap = wrapper(whole)
@@ -129,7 +129,7 @@ class SpyHead(LocalHead):
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 def test_local_backward_is_outside_autocast(helpers, cfg, dtype):
-    """Invariant 5: precision of forward and of backward."""
+    """The precision of forward and of backward."""
     cfg['backbone']['local_heads'] = {'type': 'mmlocal.SpyHead'}
     model = helpers.build(cfg)
     wrap = wrapper(model, LocalAmpOptimWrapper, dtype=dtype)
@@ -145,7 +145,7 @@ def test_local_backward_is_outside_autocast(helpers, cfg, dtype):
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 def test_all_losses_share_the_loss_scale(helpers, cfg, dtype):
-    """Invariant 5: gradients before unscaling are `scale` times as large."""
+    """Gradients before unscaling are `scale` times as large."""
     batch, found = helpers.segmentation_batch(), {}
     for scale in (1.0, 64.0):
         model = helpers.build(cfg)
