@@ -223,12 +223,29 @@ class Simulator:
             ValueError: If ``cached``, and the backbone is no chain.
         """
         self.prepare(split)
-        size, backbone = self.setting.batch_size, self.backbone
-        feat = None
-        if cached and index:
-            feat = self._module_input(index, size)
+        size = self.setting.batch_size
+        with self.module_step(index, size, cached) as (train, feat):
+            return self._run(split, size, train, given=feat)
 
-        def train(batch: dict, wrap: OptimWrapper) -> None:
+    @contextmanager
+    def module_step(
+        self, index: int, batch_size: int, cached: bool = False
+    ) -> Iterator[tuple[Callable[[dict, OptimWrapper], None], Tensor | None]]:
+        """Training steps of one module, with the others frozen.
+
+        Args:
+            index (int): Of the module, from 0.
+            batch_size (int): Images.
+            cached (bool): Whether its input has been computed before.
+
+        Yields:
+            tuple: The step, and the stored feature, if it reads one.
+        """
+        backbone, feat = self.backbone, None
+        if cached and index:
+            feat = self._module_input(index, batch_size)
+
+        def train_step(batch: dict, wrap: OptimWrapper) -> None:
             alone = backbone.alone(index, feat) if cached else nullcontext()
             with alone:
                 try:
@@ -237,7 +254,7 @@ class Simulator:
                     wrap.finish()
 
         with self._only(index):
-            return self._run(split, size, train, given=feat)
+            yield train_step, feat
 
     def _module_input(self, index: int, batch_size: int) -> Tensor:
         chain = self.backbone.chain
