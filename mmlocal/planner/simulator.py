@@ -37,7 +37,7 @@ from mmlocal.models.cut_points import CutPoints, Split
 from mmlocal.models.local_heads.base import binds, build_local_heads
 from mmlocal.models.module_training import ModuleTraining
 from mmlocal.registry import MODELS
-from mmlocal.step import Stopped
+from mmlocal.step import Stopped, only_module
 
 from .autocast import CudaAutocast
 from .batch import make_batch
@@ -253,7 +253,7 @@ class Simulator:
                 except Stopped:
                     wrap.finish()
 
-        with self._only(index):
+        with only_module(self.model, index):
             yield train_step, feat
 
     def _module_input(self, index: int, batch_size: int) -> Tensor:
@@ -265,27 +265,6 @@ class Simulator:
             for before in range(index):
                 feat = chain.run(before, feat)
         return feat
-
-    @contextmanager
-    def _only(self, index: int) -> Iterator[None]:
-        """Ask for no gradient outside of one module and its head."""
-        backbone, others = self.backbone, []
-        backbone.train_only(index)
-        if index < backbone.num_modules - 1:
-            inside = {*backbone.parameters()}
-            others = [
-                weight
-                for weight in self.model.parameters()
-                if weight.requires_grad and weight not in inside
-            ]
-        for weight in others:
-            weight.requires_grad_(False)
-        try:
-            yield
-        finally:
-            backbone.train_only(None)
-            for weight in others:
-                weight.requires_grad_(True)
 
     def _run(
         self,

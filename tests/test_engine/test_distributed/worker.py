@@ -100,6 +100,7 @@ def main() -> None:
     import checks_failures  # noqa: F401
     import checks_gradients
     import checks_runner  # noqa: F401
+    import checks_sequential  # noqa: F401
     from mmengine.logging import MMLogger
 
     MMLogger.get_instance('worker', log_level='WARNING')
