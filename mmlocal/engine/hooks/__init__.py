@@ -1,4 +1,9 @@
 from .local_loss_hook import LocalLossHook
 from .local_visualization_hook import LocalVisualizationHook
+from .reset_optimizer_state_hook import ResetOptimizerStateHook
 
-__all__ = ['LocalLossHook', 'LocalVisualizationHook']
+__all__ = [
+    'LocalLossHook',
+    'LocalVisualizationHook',
+    'ResetOptimizerStateHook',
+]

@@ -324,7 +324,7 @@ def test_batch_of_one_with_batchnorm_in_the_head(helpers):
         'backbone': {'type': 'VGG', 'depth': 11},
         'boundaries': ['features.2'],
         'local_heads': {
-            'type': 'mmlocal.GreedyHead',
+            'type': 'mmlocal.DGLHead',
             'net': 'mlp',
             'num_classes': 10,
         },
