@@ -1,1 +1,5 @@
 """Schedules: which module is trained when."""
+
+from .replay import ReplayTrainLoop
+
+__all__ = ['ReplayTrainLoop']
