@@ -202,6 +202,7 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
                 return index, batch
             counter = 'used_up' if len(buffer) else 'empty'
             getattr(self.progress, counter)[index] += 1
+            self._record(index, 'skipped', self.progress.skipped(index))
 
     def run_iter(self, index: int, batch: Any) -> None:
         """One tick.
@@ -231,7 +232,7 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
         if index < len(self.buffers):
             passed = passed.to(self._place(device))
             self.buffers[index].write(Replayed(passed, kept))
-        self._log(index)
+        self._record(index, 'epoch', self.progress.epochs(index))
         self._max_iters = self._iter + 1 + self._ticks_left()
         hook(
             'after_train_iter',
@@ -324,11 +325,6 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
             f'annotations {total:.1f} MiB at most.',
             logger='current',
         )
-
-    def _log(self, index: int) -> None:
-        self._record(index, 'epoch', self.progress.epochs(index))
-        if skipped := self.progress.skipped(index):
-            self._record(index, 'skipped', skipped)
 
     def _record(self, index: int, name: str, value: float) -> None:
         key = f'train/local_{index}.{name}'
