@@ -11,12 +11,9 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
 
-from mmlocal.engine.hooks import ResetOptimizerStateHook
-from mmlocal.engine.optim import LocalStepMixin
 from mmlocal.registry import LOOPS
 from mmlocal.step import LocalBackbone, Stopped, local_backbone
 
@@ -25,6 +22,11 @@ from .module_progress import ModuleProgress
 from .module_sampler import ModuleSampler
 from .module_schedules import ModuleSchedules
 from .replay_buffer import RingBuffer
+from .replay_checks import (
+    model_problems,
+    optimizer_problems,
+    scheduler_configs,
+)
 from .replayed import Replayed, num_bytes, to_device
 
 KEY = 'mmlocal_replay'
@@ -102,7 +104,7 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
         **kwargs,
     ):
         super().__init__(runner, dataloader, max_epochs, **kwargs)
-        for problem in _model_problems(runner):
+        for problem in model_problems(runner):
             raise ValueError(problem)
         self.backbone: LocalBackbone = local_backbone(runner.model)
         if buffer_device not in ('cpu', 'model'):
@@ -133,7 +135,7 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
         self._told_sizes = False
         self._max_iters = self._ticks_left()
         # Built by module in `prepare`, not by the runner for all at once.
-        self._schedulers = _configs(runner.param_schedulers)
+        self._schedulers = scheduler_configs(runner.param_schedulers)
         runner.param_schedulers = []
         # An epoch has no fixed number of ticks.
         runner.log_processor.by_epoch = False
@@ -147,7 +149,7 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
         Raises:
             ValueError: If the optimizer wrapper does not fit.
         """
-        for problem in _optimizer_problems(self.runner):
+        for problem in optimizer_problems(self.runner):
             raise ValueError(problem)
         weights = self.backbone.module_weights
         self.schedules = ModuleSchedules(
@@ -168,9 +170,9 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
             '(train_cfg.save_buffers=True saves them)'
         )
         print_log(
-            f'One tick, in which one module trains, is one iteration; about '
-            f'{self._max_iters} are to come in all. Checkpoints {holds} the '
-            f'buffers: {resumed}.',
+            'One tick, in which one module trains, is one iteration, and '
+            f'those are what the log counts: about {self._max_iters} in all. '
+            f'Checkpoints {holds} the buffers: {resumed}.',
             logger='current',
         )
         return super().run()
@@ -360,8 +362,12 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
             if 0 in self.warm_up_at:
                 self.sampler.warm_up()
             return
+        place = self._place(next(self.runner.model.parameters()).device)
+        # A checkpoint is read to the device that trains; buffers share data.
+        moved: dict[int, dict] = {}
         for buffer, each in zip(self.buffers, state['buffers'], strict=True):
-            buffer.load_state_dict(each)
+            items = [item.to(place, moved) for item in each['items']]
+            buffer.load_state_dict({**each, 'items': items})
 
 
 class _ReplayHook(Hook):
@@ -386,71 +392,3 @@ class _ReplayHook(Hook):
                 'in place of resume'
             )
         self.loop.load_state_dict(checkpoint[KEY])
-
-
-def _model_problems(runner: Runner) -> Iterator[str]:
-    loop, model = "train_cfg.type='mmlocal.ReplayTrainLoop'", runner.model
-    if is_model_wrapper(model) or runner.world_size > 1:
-        yield (
-            f'{loop} trains one module at a time in one process, and each '
-            "rank would draw modules of its own: write launcher='none' and "
-            'run one process, or train all modules at once '
-            "(train_cfg.type='EpochBasedTrainLoop') on several"
-        )
-    if local_backbone(model) is None:
-        yield (
-            f'{loop} trains the modules of a cut backbone, and the model has '
-            'none: write model.backbone=dict('
-            "type='mmlocal.LocalSupervisedBackbone', backbone=..., "
-            'boundaries=..., local_heads=...)'
-        )
-    if type(model).train_step is not BaseModel.train_step:
-        yield (
-            f'{loop} runs single modules from their inputs, in place of '
-            f'train_step, which {type(model).__name__} has its own of: take '
-            'a model with that of mmengine, as ImageClassifier and '
-            'EncoderDecoder have'
-        )
-    if runner.cfg.get('compile'):
-        yield (
-            f'compile turns train_step into one graph, and {loop} does not '
-            'call it: write compile_cfg of the backbone, which compiles '
-            'submodules'
-        )
-    if any(isinstance(hook, ResetOptimizerStateHook) for hook in runner.hooks):
-        yield (
-            'custom_hooks: ResetOptimizerStateHook clears the state of all '
-            "modules at an epoch of the run: remove it, and write the loop's "
-            'reset_at, which goes by the epochs of each module'
-        )
-
-
-def _optimizer_problems(runner: Runner) -> Iterator[str]:
-    wrapper = runner.optim_wrapper
-    if not isinstance(wrapper, LocalStepMixin):
-        yield (
-            f'optim_wrapper.type is {type(wrapper).__name__}: modules are '
-            "trained under a local one: write dict(type='mmlocal."
-            "LocalOptimWrapper', ...) or 'mmlocal.LocalAmpOptimWrapper'"
-        )
-    elif wrapper._accumulative_counts > 1:
-        yield (
-            'optim_wrapper.accumulative_counts counts ticks, of whichever '
-            'module, so that a module would step with a part of its '
-            'gradient: remove it, and raise train_dataloader.batch_size'
-        )
-
-
-def _configs(schedulers: Any) -> list[dict]:
-    """Configs of schedulers, none of them built."""
-    if schedulers is None:
-        return []
-    if isinstance(schedulers, dict):
-        return [schedulers]
-    if not all(isinstance(each, dict) for each in schedulers):
-        raise ValueError(
-            'param_scheduler has schedulers that are built already, but each '
-            'module needs its own: write their configs, as '
-            "dict(type='MultiStepLR', milestones=[15, 30])"
-        )
-    return [*schedulers]

@@ -33,6 +33,21 @@ class Replayed:
         """
         return self.feat.to(device, copy=True), to_device(self.data, device)
 
+    def to(
+        self, device: torch.device, moved: dict[int, dict[str, Any]]
+    ) -> Replayed:
+        """The same on a device.
+
+        Args:
+            device (torch.device): Where to.
+            moved (dict[int, dict]): Data that is there already, by the id of
+                what it was; it goes on being shared.
+        """
+        key = id(self.data)
+        if key not in moved:
+            moved[key] = to_device(self.data, device)
+        return Replayed(self.feat.to(device), moved[key])
+
 
 def to_device(data: Any, device: torch.device) -> Any:
     """Nested data with its tensors and data elements on a device."""
