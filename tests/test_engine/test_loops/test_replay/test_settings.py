@@ -153,7 +153,7 @@ class InPlace(Hook):
 
     def before_train(self, runner):
         block = runner.model.backbone.backbone.layer2[0]
-        block.conv1.register_forward_pre_hook(write_in_place)
+        block.downsample.register_forward_pre_hook(write_in_place)
 
 
 class Unchanged(Hook):
