@@ -18,7 +18,14 @@ class Stopped(Exception):
 
     Raised by the backbone when all losses of that forward are propagated;
     the loop that asked for it catches it around ``train_step``.
+
+    Args:
+        feat (Tensor, optional): What the module passes on, if it trained.
     """
+
+    def __init__(self, feat: Tensor | None = None):
+        super().__init__()
+        self.feat = feat
 
 
 @dataclass
@@ -139,6 +146,12 @@ class LocalBackbone(Protocol):
     @property
     def boundary_modules(self) -> dict[str, nn.Module]:
         """The first submodule of each module but the first, by name."""
+
+    def module_weights(self, index: int) -> list[nn.Parameter]:
+        """The weights of one module and of its local head."""
+
+    def run_module(self, index: int, feat: Tensor) -> Tensor:
+        """A module's output from its input; trains nothing."""
 
     def train_only(self, index: int | None) -> None:
         """Train one module and freeze the others; None trains all again."""

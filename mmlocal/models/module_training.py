@@ -50,7 +50,7 @@ class ModuleTraining:
         else:
             passed = self.train(index, feat)
             if index == self.only:
-                raise Stopped
+                raise Stopped(passed)
         self.step.module_input = passed
         return passed
 

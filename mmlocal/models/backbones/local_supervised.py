@@ -206,6 +206,30 @@ class LocalSupervisedBackbone(BaseModule):
         get = self.backbone.get_submodule
         return {name: get(name) for name in self.boundaries}
 
+    def module_weights(self, index: int) -> list[nn.Parameter]:
+        """The weights of one module and of its local head."""
+        owners, last = self._parts.weights, self.num_modules - 1
+        weights = [
+            weight
+            for name, weight in self.backbone.named_parameters()
+            if owners.get(name, last) == index
+        ]
+        if index in self.module_heads:
+            weights += self.module_heads[index].parameters()
+        return weights
+
+    def run_module(self, index: int, feat: Tensor) -> Tensor:
+        """A module's output from its input; trains nothing.
+
+        Args:
+            index (int): Of the module, from 0.
+            feat (Tensor): What it takes in; the images, for the first.
+
+        Raises:
+            ValueError: If the backbone is no chain.
+        """
+        return self.chain.run(index, feat)
+
     @cached_property
     def calls(self) -> Calls:
         """What submodules take and return."""
