@@ -266,11 +266,12 @@ class LocalSupervisedBackbone(BaseModule):
             ValueError: If there is no such module, or a head needs the
                 gradient of the module behind it.
         """
+        if index is not None:
+            self._check_alone(index)
         if self._frozen is not None:
             self._frozen.release()
         self._frozen, self._only = None, index
         if index is not None:
-            self._check_alone(index)
             self._frozen = FrozenModules(
                 self.backbone, self._parts, self.local_heads, index
             )
