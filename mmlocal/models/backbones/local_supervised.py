@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from mmlocal.step import current_step
 from ..calls import Calls
 from ..chain import Chain
 from ..checkpointing import (
+    again_in_backward,
     assign_blocks,
     checkpoint_blocks,
     parse_modes,
@@ -62,7 +63,9 @@ class LocalSupervisedBackbone(BaseModule):
             plain backbone. Defaults to ().
         local_heads (dict | Sequence[dict], optional): Config of one local
             head for all boundaries, or one config a boundary (and one for
-            the last module, with ``local_end``).
+            the last module, with ``local_end``). An empty list for none,
+            where a loop trains modules without
+            (:class:`mmlocal.engine.loops.DelayedGradientTrainLoop`).
         local_end (bool): Give the last module a local head, on the backbone's
             last output. Defaults to False.
         checkpointing (str | Sequence[str | None], optional): Recompute
@@ -218,17 +221,24 @@ class LocalSupervisedBackbone(BaseModule):
             weights += self.module_heads[index].parameters()
         return weights
 
-    def run_module(self, index: int, feat: Tensor) -> Tensor:
+    def run_module(
+        self, index: int, feat: Tensor, recompute: bool = False
+    ) -> Tensor:
         """A module's output from its input; trains nothing.
 
         Args:
             index (int): Of the module, from 0.
             feat (Tensor): What it takes in; the images, for the first.
+            recompute (bool): Keep the input alone and run again in backward.
+                Defaults to False.
 
         Raises:
             ValueError: If the backbone is no chain.
         """
-        return self.chain.run(index, feat)
+        run = partial(self.chain.run, index)
+        if recompute:
+            return again_in_backward(run, feat, self.backbone)
+        return run(feat)
 
     @cached_property
     def calls(self) -> Calls:
