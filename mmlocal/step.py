@@ -18,7 +18,14 @@ class Stopped(Exception):
 
     Raised by the backbone when all losses of that forward are propagated;
     the loop that asked for it catches it around ``train_step``.
+
+    Args:
+        feat (Tensor, optional): What the module passes on, if it trained.
     """
+
+    def __init__(self, feat: Tensor | None = None):
+        super().__init__()
+        self.feat = feat
 
 
 @dataclass
@@ -140,6 +147,12 @@ class LocalBackbone(Protocol):
     def boundary_modules(self) -> dict[str, nn.Module]:
         """The first submodule of each module but the first, by name."""
 
+    def module_weights(self, index: int) -> list[nn.Parameter]:
+        """The weights of one module and of its local head."""
+
+    def run_module(self, index: int, feat: Tensor) -> Tensor:
+        """A module's output from its input; trains nothing."""
+
     @property
     def only(self) -> int | None:
         """The one module that trains, see ``train_only``; None: all."""
@@ -162,3 +175,35 @@ def local_backbone(model: nn.Module) -> LocalBackbone | None:
         if isinstance(module, LocalBackbone):
             return module
     return None
+
+
+@contextmanager
+def only_module(model: nn.Module, index: int) -> Iterator[None]:
+    """In here one module of a cut backbone trains.
+
+    Beside :meth:`LocalBackbone.train_only`: what lies behind a forward that
+    ends early, the model's own head, asks for no gradient, so that nobody
+    waits for it.
+
+    Args:
+        model (nn.Module): With a :class:`LocalBackbone`; no wrapper of it.
+        index (int): Of the module, from 0.
+    """
+    backbone = local_backbone(model)
+    behind: list[nn.Parameter] = []
+    if index < backbone.num_modules - 1:
+        inside = {*backbone.parameters()}
+        behind = [
+            weight
+            for weight in model.parameters()
+            if weight.requires_grad and weight not in inside
+        ]
+    backbone.train_only(index)
+    for weight in behind:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        backbone.train_only(None)
+        for weight in behind:
+            weight.requires_grad_(True)

@@ -352,6 +352,7 @@ def output_of(process) -> str:
     return output
 
 
+@pytest.mark.slow
 def test_cpu_processes(tmp_path):
     """torchrun, gloo, the wrapper of the config; validation, checkpoint;
     resumed by two 'machines' that find each other, then by one process."""
@@ -446,6 +447,7 @@ def test_one_gpu(tmp_path, own_group):
     assert (tmp_path / 'iter_6.pth').is_file()
 
 
+@pytest.mark.slow
 def test_plan_memory(capsys, tmp_path):
     """Table, answer, lines to paste, JSON and picture."""
     PLAN.main(

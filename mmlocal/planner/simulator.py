@@ -37,7 +37,7 @@ from mmlocal.models.cut_points import CutPoints, Split
 from mmlocal.models.local_heads.base import binds, build_local_heads
 from mmlocal.models.module_training import ModuleTraining
 from mmlocal.registry import MODELS
-from mmlocal.step import Stopped
+from mmlocal.step import Stopped, only_module
 
 from .autocast import CudaAutocast
 from .batch import make_batch
@@ -223,12 +223,29 @@ class Simulator:
             ValueError: If ``cached``, and the backbone is no chain.
         """
         self.prepare(split)
-        size, backbone = self.setting.batch_size, self.backbone
-        feat = None
-        if cached and index:
-            feat = self._module_input(index, size)
+        size = self.setting.batch_size
+        with self.module_step(index, size, cached) as (train, feat):
+            return self._run(split, size, train, given=feat)
 
-        def train(batch: dict, wrap: OptimWrapper) -> None:
+    @contextmanager
+    def module_step(
+        self, index: int, batch_size: int, cached: bool = False
+    ) -> Iterator[tuple[Callable[[dict, OptimWrapper], None], Tensor | None]]:
+        """Training steps of one module, with the others frozen.
+
+        Args:
+            index (int): Of the module, from 0.
+            batch_size (int): Images.
+            cached (bool): Whether its input has been computed before.
+
+        Yields:
+            tuple: The step, and the stored feature, if it reads one.
+        """
+        backbone, feat = self.backbone, None
+        if cached and index:
+            feat = self._module_input(index, batch_size)
+
+        def train_step(batch: dict, wrap: OptimWrapper) -> None:
             alone = backbone.alone(index, feat) if cached else nullcontext()
             with alone:
                 try:
@@ -236,8 +253,8 @@ class Simulator:
                 except Stopped:
                     wrap.finish()
 
-        with self._only(index):
-            return self._run(split, size, train, given=feat)
+        with only_module(self.model, index):
+            yield train_step, feat
 
     def _module_input(self, index: int, batch_size: int) -> Tensor:
         chain = self.backbone.chain
@@ -248,27 +265,6 @@ class Simulator:
             for before in range(index):
                 feat = chain.run(before, feat)
         return feat
-
-    @contextmanager
-    def _only(self, index: int) -> Iterator[None]:
-        """Ask for no gradient outside of one module and its head."""
-        backbone, others = self.backbone, []
-        backbone.train_only(index)
-        if index < backbone.num_modules - 1:
-            inside = {*backbone.parameters()}
-            others = [
-                weight
-                for weight in self.model.parameters()
-                if weight.requires_grad and weight not in inside
-            ]
-        for weight in others:
-            weight.requires_grad_(False)
-        try:
-            yield
-        finally:
-            backbone.train_only(None)
-            for weight in others:
-                weight.requires_grad_(True)
 
     def _run(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 
 from mmlocal.apis.aux_cost import aux_cost, total
 
@@ -108,10 +109,15 @@ def test_frozen_layers_are_counted():
     assert aux_cost(cfg) == whole
 
 
-def test_segmentation():
+def test_every_parameter_counts_once():
+    """An output of the backbone stems from a module that has ended."""
     cfg = load('greedy/deeplabv3_r18_shapes')
+    cfg.model.backbone.boundaries = ['layer2.0', 'layer4.0']
     costs = aux_cost(cfg)
-    assert len(costs) == len(cfg.model.backbone.boundaries) + 1
+    init_default_scope('mmseg')
+    plain = MODELS.build(cfg.model.backbone.backbone)
+    params = sum(cost.params for cost in costs)
+    assert params == sum(p.numel() for p in plain.parameters())
     assert all(cost.head_macs > 0 for cost in costs[:-1])
 
 

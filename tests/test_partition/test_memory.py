@@ -27,7 +27,7 @@ def cfg(helpers):
     """As much of a config as a Runner needs to build the model."""
     backbone = {
         'type': 'mmlocal.LocalSupervisedBackbone',
-        'backbone': {'type': 'mmlocal.CIFARResNet', 'depth': 20},
+        'backbone': {'type': 'mmlocal.CIFARResNet', 'depth': 14},
         'boundaries': {'type': 'mmlocal.MemoryBalanced', 'num_modules': 3},
         'local_heads': {'type': 'mmlocal.InfoProHead', 'num_classes': 10},
         'input_shape': SHAPE,

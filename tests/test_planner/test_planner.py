@@ -26,14 +26,17 @@ def kept():
 
 
 @pytest.fixture
-def planner(simulate, kept):
+def planner(config, kept):
     if not kept:
-        kept['resnet'] = Planner(simulate('resnet', batch_size=16))
+        cfg = config('resnet')
+        cfg['model']['backbone']['backbone']['depth'] = 14
+        setting = Setting(cfg, batch_size=16, device='cpu')
+        kept['resnet'] = Planner(Simulator(setting))
     return kept['resnet']
 
 
 def test_the_plan_fits_with_the_least_compute(planner):
-    budget = planner.end_to_end.peak // 2
+    budget = int(0.6 * planner.end_to_end.peak)
     found, fits = planner.within(budget)
     assert fits
     assert found.peak <= budget
@@ -67,6 +70,7 @@ def test_largest_batch(planner):
     assert planner.largest_batch(split, 1000) == 0
 
 
+@pytest.mark.slow
 def test_largest_batch_where_the_optimizer_holds_the_peak(config):
     cfg = config('resnet')
     cfg['model']['head']['in_channels'] = 64
@@ -186,6 +190,7 @@ def test_warnings_name_outputs_and_operators(planner):
     assert 'mm.op has no fake implementation' in text
 
 
+@pytest.mark.slow
 def test_deeplabv3_r101():
     """The figures that this library is for: 4 images of 512x1024."""
     cfg = Config.fromfile('configs/infopro/deeplabv3_r101_cityscapes.py')

@@ -12,7 +12,10 @@ from mmlocal.models.cut_points import Split
 from mmlocal.planner import Setting, Simulator
 from mmlocal.planner.trial import Trial
 
-NETS = ['resnet', 'vit', 'swin', 'convnext', 'deeplab', 'fpn']
+NETS = ['resnet', 'vit', 'deeplab'] + [
+    pytest.param(net, marks=pytest.mark.slow)
+    for net in ('swin', 'convnext', 'fpn')
+]
 
 
 @pytest.mark.parametrize('amp', [False, True])

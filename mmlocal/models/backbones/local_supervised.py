@@ -182,7 +182,9 @@ class LocalSupervisedBackbone(BaseModule):
         training = self.module_training(self.local_heads, step, only)
         outputs = self._run(x, training.at_boundary)
         if self.local_end:
-            training.train(self.num_modules - 1, _last_tensor(outputs))
+            last = _last_tensor(outputs)
+            passed = training.train(self.num_modules - 1, last)
+            outputs = _replaced(outputs, last, passed)
         outputs, detached = detach_finished(outputs, training.finished)
         if not self.local_end:
             self._warn_of_detached(detached)
@@ -203,6 +205,30 @@ class LocalSupervisedBackbone(BaseModule):
         """The first submodule of each module but the first, by name."""
         get = self.backbone.get_submodule
         return {name: get(name) for name in self.boundaries}
+
+    def module_weights(self, index: int) -> list[nn.Parameter]:
+        """The weights of one module and of its local head."""
+        owners, last = self._parts.weights, self.num_modules - 1
+        weights = [
+            weight
+            for name, weight in self.backbone.named_parameters()
+            if owners.get(name, last) == index
+        ]
+        if index in self.module_heads:
+            weights += self.module_heads[index].parameters()
+        return weights
+
+    def run_module(self, index: int, feat: Tensor) -> Tensor:
+        """A module's output from its input; trains nothing.
+
+        Args:
+            index (int): Of the module, from 0.
+            feat (Tensor): What it takes in; the images, for the first.
+
+        Raises:
+            ValueError: If the backbone is no chain.
+        """
+        return self.chain.run(index, feat)
 
     @cached_property
     def calls(self) -> Calls:
@@ -472,6 +498,12 @@ def _same(index: int, feat: Tensor) -> Tensor:
 
 def _last_tensor(outputs: Any) -> Tensor:
     return [out for out in flatten(outputs) if isinstance(out, Tensor)][-1]
+
+
+def _replaced(outputs: Any, old: Tensor, new: Tensor) -> Any:
+    if isinstance(outputs, (list, tuple)):
+        return type(outputs)(_replaced(out, old, new) for out in outputs)
+    return new if outputs is old else outputs
 
 
 def _hide_inner_prefix(module, state_dict, prefix, local_metadata) -> None:
