@@ -201,10 +201,11 @@ def test_tta_of_classification(checkpoint):
 
 def test_predictions_are_kept(checkpoint, capsys):
     cfg = parse(TEST, SEG, checkpoint, '--out', 'masks')
-    assert cfg.test_evaluator[0].output_dir == 'masks'
+    iou, per_module = cfg.test_evaluator
+    assert iou.output_dir == 'masks' and 'output_dir' not in per_module
     cfg = parse(TEST, CLS, checkpoint, '--out', 'scores.pkl')
     types = [metric.type for metric in cfg.test_evaluator]
-    assert types == ['Accuracy', 'DumpResults']
+    assert types == ['Accuracy', 'mmlocal.PerModuleAccuracy', 'DumpResults']
     assert 'ends in .pkl' in error(
         capsys, TEST, CLS, checkpoint, '--out', 'scores'
     )

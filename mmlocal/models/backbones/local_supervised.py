@@ -235,6 +235,11 @@ class LocalSupervisedBackbone(BaseModule):
         """What submodules take and return."""
         return Calls(self.backbone, self.input_shape)
 
+    @property
+    def only(self) -> int | None:
+        """The one module that trains, see :meth:`train_only`; None: all."""
+        return self._only
+
     @cached_property
     def chain(self) -> Chain:
         """The modules as callables.
@@ -307,13 +312,15 @@ class LocalSupervisedBackbone(BaseModule):
 
     @contextmanager
     def reading_out(
-        self, stop_behind: int | None = None
+        self, stop_behind: int | None = None, logits_only: bool = False
     ) -> Iterator[list[list[dict[str, Any]]]]:
         """In here forwards train nothing, and local heads predict.
 
         Args:
             stop_behind (int, optional): End each forward behind this module,
                 with :class:`mmlocal.step.Stopped`, unless it is the last.
+            logits_only (bool): Compute nothing but ``logits``. Defaults to
+                False.
 
         Yields:
             list[list[dict]]: For each forward, :meth:`LocalHead.predict` of
@@ -321,7 +328,7 @@ class LocalSupervisedBackbone(BaseModule):
         """
         if stop_behind == self.num_modules - 1:
             stop_behind = None
-        self._readout = ReadOut(self.local_heads, stop_behind)
+        self._readout = ReadOut(self.local_heads, stop_behind, logits_only)
         try:
             yield self._readout.found
         finally:
