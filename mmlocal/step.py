@@ -169,3 +169,35 @@ def local_backbone(model: nn.Module) -> LocalBackbone | None:
         if isinstance(module, LocalBackbone):
             return module
     return None
+
+
+@contextmanager
+def only_module(model: nn.Module, index: int) -> Iterator[None]:
+    """In here one module of a cut backbone trains.
+
+    Beside :meth:`LocalBackbone.train_only`: what lies behind a forward that
+    ends early, the model's own head, asks for no gradient, so that nobody
+    waits for it.
+
+    Args:
+        model (nn.Module): With a :class:`LocalBackbone`; no wrapper of it.
+        index (int): Of the module, from 0.
+    """
+    backbone = local_backbone(model)
+    behind: list[nn.Parameter] = []
+    if index < backbone.num_modules - 1:
+        inside = {*backbone.parameters()}
+        behind = [
+            weight
+            for weight in model.parameters()
+            if weight.requires_grad and weight not in inside
+        ]
+    backbone.train_only(index)
+    for weight in behind:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        backbone.train_only(None)
+        for weight in behind:
+            weight.requires_grad_(True)

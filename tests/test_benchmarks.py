@@ -41,13 +41,17 @@ def table_of(out: Path) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows[2:]}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore:Casting complex')
 def test_predictions_are_what_is_counted(memory_speed, tmp_path):
     methods = run(memory_speed, tmp_path, '--max-modules', '2')
     modes = ['', '-block', '-selective']
     names = [name + mode for name in ('e2e', 'k2') for mode in modes]
-    assert [method['name'] for method in methods] == [*names, 'config']
-    assert list(table_of(tmp_path)) == [*names, 'config']
+    names.append('config')
+    for name in ('k2', 'config'):
+        names += [f'{name}-alone', f'{name}-cached']
+    assert [method['name'] for method in methods] == names
+    assert list(table_of(tmp_path)) == names
     for method in methods:
         predicted = method['plan']['peak']
         counted = method['memory']['counted']
@@ -55,6 +59,7 @@ def test_predictions_are_what_is_counted(memory_speed, tmp_path):
     assert (tmp_path / 'memory_speed.png').stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_out_of_memory_ends_one_row(memory_speed, tmp_path, monkeypatch):
     time = memory_speed.Trial.time
 
@@ -71,6 +76,7 @@ def test_out_of_memory_ends_one_row(memory_speed, tmp_path, monkeypatch):
     assert float(rows['e2e-block'][3]) < float(rows['e2e'][3])
 
 
+@pytest.mark.slow
 def test_other_errors_are_not_taken_for_it(
     memory_speed, tmp_path, monkeypatch
 ):

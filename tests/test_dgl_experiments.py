@@ -191,7 +191,9 @@ def test_modules_of_vgg(split, helpers):
     ends = [0, *(cut.depth for cut in cuts), depth - 3]
     sizes = [b - a for a, b in zip(ends, ends[1:], strict=False)]
     assert sizes == VGG[split]
-    outputs = [(cut.channels, 224 // cut.stride) for cut in cuts]
+    outputs = [
+        (cut.boundary.channels, 224 // cut.boundary.stride) for cut in cuts
+    ]
     assert outputs == OUTPUTS[split]
 
 
@@ -208,7 +210,7 @@ def test_modules_of_resnet152():
     ]
     assert len(units) == 51 and units.index(name) == 26
     (cut,) = CutPoints(resnet, (3, 224, 224)).check([name])
-    assert (cut.channels, 224 // cut.stride) == (1024, 14)
+    assert (cut.boundary.channels, 224 // cut.boundary.stride) == (1024, 14)
     counts = [0, 0]
     behind = False
     for key, parameter in resnet.named_parameters():

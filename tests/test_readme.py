@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -17,9 +19,10 @@ def test_first_commands():
     install_and_train, install_and_test = blocks('shell')[:2]
     config = install_and_train.split()[-1]
     assert (ROOT / config).is_file()
-    assert install_and_test.strip().endswith('python -m pytest')
+    assert install_and_test.strip().endswith('python -m pytest -n 2')
 
 
+@pytest.mark.slow
 def test_own_head_trains(tmp_path):
     head, config = blocks('python')[1:3]
     (tmp_path / 'my_heads.py').write_text(head)

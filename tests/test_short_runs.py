@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[1] / 'configs'
 NAMES = sorted(
     f'{path.parent.name}/{path.stem}' for path in ROOT.glob('*/*_shapes.py')
 )
+# One of each task is enough between two changes.
+FAST = {'infopro/deeplabv3_r18_shapes', 'infopro/resnet20_shapes'}
 
 
 def shorten(cfg: Config, work_dir: Path) -> Config:
@@ -35,10 +37,16 @@ def shorten(cfg: Config, work_dir: Path) -> Config:
 
 
 def test_there_are_such_configs():
-    assert {'infopro/deeplabv3_r18_shapes', 'dgl/resnet20_shapes'} <= {*NAMES}
+    assert {*FAST, 'dgl/resnet20_shapes'} <= {*NAMES}
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=[] if name in FAST else pytest.mark.slow)
+        for name in NAMES
+    ],
+)
 def test_run(name, tmp_path):
     cfg = shorten(Config.fromfile(ROOT / f'{name}.py'), tmp_path)
     runner = Runner.from_cfg(cfg)

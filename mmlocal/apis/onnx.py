@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from .zoo import get_model
 
@@ -48,15 +49,37 @@ def export_onnx(
     batch = torch.export.Dim('batch', min=1)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    torch.onnx.export(
+    program = torch.export.export(
         model,
         # Of two images: an axis of one would be taken as fixed.
         (torch.zeros(2, 3, *size),),
+        dynamic_shapes={'images': {0: batch}},
+        strict=False,
+    )
+    torch.onnx.export(
+        _without_batch_norm(program),
+        (),
         str(out),
         dynamo=True,
         input_names=['images'],
         output_names=['logits'],
-        dynamic_shapes={'images': {0: batch}},
         external_data=False,
     )
     return out
+
+
+def _without_batch_norm(program: ExportedProgram) -> ExportedProgram:
+    """The BatchNorms of torch 2.6 as sums and products.
+
+    It writes them as ONNX nodes of three outputs, which no runtime takes.
+    """
+    if torch.__version__ >= '2.7':
+        return program
+    aten = torch.ops.aten
+    operators = [
+        aten._native_batch_norm_legit_no_training,
+        aten._native_batch_norm_legit,
+    ]
+    table = torch.export.default_decompositions()
+    table.update(torch._decomp.get_decompositions(operators))
+    return program.run_decompositions(table)

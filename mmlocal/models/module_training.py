@@ -67,8 +67,7 @@ class ModuleTraining:
         head, step = self.heads[index], self.step
         self.finished.update(graph_nodes(feat, self.finished))
         loss = self._total(index, _losses(head, feat, step))
-        if loss.requires_grad:
-            step.backward(loss)
+        step.backward(loss)
         del loss
         passed = head.pass_on(feat)
         if passed.requires_grad:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 from functools import partial
 from hashlib import sha256
@@ -216,35 +215,33 @@ def test_silent_host_is_given_up(host, fetch):
     assert path.read_bytes() == DATA
 
 
-def test_two_processes_at_once(host, tmp_path):
+def test_two_processes_at_once(host, fetch):
     host.routes['/one/a'] = host.content(DATA, pause=0.05)
-    script = (
-        'from mmlocal.apis.download import RemoteFile, fetch\n'
-        "file = RemoteFile('weights.pth', {'one': 'a'})\n"
-        f"hosts = {{'one': '{host.url}/one/{{id}}'}}\n"
-        'print(fetch(file, hosts=hosts).stat().st_size)\n'
-    )
-    run = partial(
-        subprocess.Popen,
-        [sys.executable, '-c', script],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    for process in [run(), run()]:
-        output, _ = process.communicate(timeout=60)
-        assert output.split()[-1] == str(len(DATA))
+    fork = multiprocessing.get_context('fork')
+    sizes = fork.Queue()
+
+    def one_process():
+        sizes.put(fetch(FILE).stat().st_size)
+
+    processes = [fork.Process(target=one_process) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=60)
+    assert [sizes.get(timeout=1) for _ in processes] == [len(DATA)] * 2
     assert host.requests == [('/one/a', None)]
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+@pytest.fixture
+def closed_port():
+    """That of a socket which is held, but does not listen."""
+    with socket.socket() as holder:
+        holder.bind(('127.0.0.1', 0))
+        yield holder.getsockname()[1]
 
 
-def test_no_network(host, fetch):
-    dead = f'http://127.0.0.1:{closed_port()}/{{id}}'
+def test_no_network(host, fetch, closed_port):
+    dead = f'http://127.0.0.1:{closed_port}/{{id}}'
     hosts = {'one': dead, 'two': dead}
     with pytest.raises(DownloadError) as error:
         fetch(FILE, hosts=hosts, attempts=2)

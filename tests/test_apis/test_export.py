@@ -104,6 +104,7 @@ def local_logits(config, checkpoint, images):
         return model(images, mode='tensor').numpy()
 
 
+@pytest.mark.slow
 def test_segmentor_in_stock_mmseg(tmp_path):
     config = ROOT / 'configs/infopro/deeplabv3_r18_shapes.py'
     checkpoint = train(
@@ -125,6 +126,7 @@ def test_segmentor_in_stock_mmseg(tmp_path):
     assert (logits == local_logits(config, checkpoint, images)).all()
 
 
+@pytest.mark.slow
 def test_classifier_in_stock_mmpretrain(tmp_path):
     config = tmp_path / 'configs' / 'mine.py'
     config.parent.mkdir()
@@ -234,6 +236,7 @@ def test_name_of_the_config_ends_in_py(tmp_path):
         export_config('e2e_resnet101_imagenet', tmp_path / 'plain')
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not importlib.util.find_spec('onnxruntime'), reason='extra: onnx'
 )

@@ -52,6 +52,7 @@ def release(host, monkeypatch):
     shutil.rmtree(cache_dir(), ignore_errors=True)  # hundreds of MB
 
 
+@pytest.mark.slow
 def test_classifier_by_name(release, host):
     name = 'infopro_resnet101_imagenet'
     weights, reference = published.imagenet_file('resnet101')
@@ -115,6 +116,7 @@ def check_local_head(model, weights, decoder):
         torch.testing.assert_close(seen['logits'], task(feat))
 
 
+@pytest.mark.slow
 def test_segmentor_by_name(release):
     name = 'infopro_deeplabv3_r101_cityscapes'
     checkpoint, reference = published.cityscapes_file(
@@ -148,6 +150,7 @@ def is_resize(transform):
     return type(transform).__name__ == 'Resize'
 
 
+@pytest.mark.slow
 def test_end_to_end_release_has_no_local_heads(release):
     name = 'e2e_deeplabv3_r101_cityscapes_60k'
     checkpoint, reference = published.cityscapes_file(get_config(name))
@@ -164,7 +167,12 @@ def test_end_to_end_release_has_no_local_heads(release):
     ('net', 'name', 'count'),
     [
         ('resnet101', 'infopro_resnet101_imagenet', 626),
-        ('resnet152', 'infopro_resnet152_imagenet', 932),
+        pytest.param(
+            'resnet152',
+            'infopro_resnet152_imagenet',
+            932,
+            marks=pytest.mark.slow,
+        ),
         ('resnext101_32x8d', 'infopro_resnext101-32x8d_imagenet', 626),
     ],
 )

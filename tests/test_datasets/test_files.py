@@ -91,6 +91,7 @@ def test_nothing_to_look_for(dataset):
     check_data_folders(config(dataset), LOADERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'missing, there',
     [('mmseg', 'ShapesCls'), ('mmpretrain', 'ShapesSeg')],

@@ -197,6 +197,7 @@ def test_amp(helpers, mode):
     assert_same(plain, found, 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', ['block', 'selective'])
 def test_compiled_stages(helpers, mode):
     """As one graph: what AOTAutograd's partitioner makes of it."""

@@ -13,6 +13,24 @@ def points():
     return {depth: CutPoints(CIFARResNet(depth), SHAPE) for depth in (32, 110)}
 
 
+@pytest.fixture(scope='module')
+def kept():
+    return {}
+
+
+@pytest.fixture
+def points_of(helpers, kept):
+    """Where one of the large backbones can be cut; found once."""
+
+    def find(kind):
+        cfg = {**BACKBONES[kind], '_scope_': 'mmpretrain'}
+        if str(cfg) not in kept:
+            kept[str(cfg)] = CutPoints(helpers.build(cfg), (3, 224, 224))
+        return kept[str(cfg)]
+
+    return find
+
+
 @pytest.mark.parametrize('depth', [32, 110])
 @pytest.mark.parametrize('num_modules', [2, 3, 4, 8, 16])
 def test_equal_depth_finds_the_published_splits(points, depth, num_modules):
@@ -42,14 +60,13 @@ def test_layers_of_the_published_splits(points, depth, num_modules, layers):
 
 
 @pytest.mark.parametrize('name', sorted(PUBLISHED_SPLITS))
-def test_published_splits_can_be_cut(points, name, helpers):
+def test_published_splits_can_be_cut(points, name, points_of):
     split = PublishedSplit(name)(None)
     kind = name.split('/')[1].split('-')[0]
     if kind in ('resnet32', 'resnet110'):
         cuts = points[int(kind[6:])].check(split)
     else:
-        backbone = helpers.build({**BACKBONES[kind], '_scope_': 'mmpretrain'})
-        cuts = CutPoints(backbone, (3, 224, 224)).check(split)
+        cuts = points_of(kind).check(split)
     assert [cut.name for cut in cuts] == split
     if '-k' in name:
         assert len(split) == int(name.rsplit('-k', 1)[1]) - 1
@@ -65,11 +82,9 @@ BACKBONES = {
 }
 
 
-def test_vgg_modules_of_dgl(helpers):
-    """Channels and strides of the published K = 10 (spec of DGL, 2.4)."""
-    vgg = helpers.build({**BACKBONES['vgg13'], '_scope_': 'mmpretrain'})
-    points = CutPoints(vgg, (3, 224, 224))
-    cuts = points.check(PUBLISHED_SPLITS['dgl/vgg13-k10'])
+def test_vgg_modules_of_dgl(points_of):
+    """Channels and strides: a cut behind each convolution but the last."""
+    cuts = points_of('vgg13').check(PUBLISHED_SPLITS['dgl/vgg13-k10'])
     sizes = [(c.boundary.channels, 224 // c.boundary.stride) for c in cuts]
     assert sizes == [
         *2 * [(64, 224)],
@@ -80,9 +95,8 @@ def test_vgg_modules_of_dgl(helpers):
     ]
 
 
-def test_modules_of_infopro_on_imagenet_and_cityscapes(helpers):
-    resnet = helpers.build({**BACKBONES['resnet101'], '_scope_': 'mmpretrain'})
-    points = CutPoints(resnet, (3, 224, 224))
+def test_modules_of_infopro_on_imagenet_and_cityscapes(points_of):
+    points = points_of('resnet101')
     (cut,) = points.check(PUBLISHED_SPLITS['infopro/resnet101'])
     assert (cut.boundary.channels, cut.boundary.stride) == (512, 8)
     (cut,) = points.check(PUBLISHED_SPLITS['infopro/deeplabv3-r101'])

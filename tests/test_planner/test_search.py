@@ -38,7 +38,12 @@ def splits(names, num_modules, modes):
 
 @pytest.mark.parametrize(
     ('net', 'num_modules'),
-    [('resnet', 2), ('deeplab', 2), ('vit', 2), ('vit', 3)],
+    [
+        pytest.param('resnet', 2, marks=pytest.mark.slow),
+        pytest.param('deeplab', 2, marks=pytest.mark.slow),
+        ('vit', 2),
+        pytest.param('vit', 3, marks=pytest.mark.slow),
+    ],
 )
 def test_balanced_is_the_exhaustive_optimum(planner_of, net, num_modules):
     """Every split run in full on fake tensors, against one search."""
@@ -51,7 +56,9 @@ def test_balanced_is_the_exhaustive_optimum(planner_of, net, num_modules):
     assert found.peak == min(peaks)
 
 
-@pytest.mark.parametrize('net', ['resnet', 'vit', 'deeplab'])
+@pytest.mark.parametrize(
+    'net', ['resnet', 'vit', pytest.param('deeplab', marks=pytest.mark.slow)]
+)
 def test_predictions_are_close_to_full_steps(planner_of, net):
     planner = planner_of(net)
     names = planner.simulator.candidates

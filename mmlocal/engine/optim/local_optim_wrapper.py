@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmlocal.registry import OPTIM_WRAPPERS
-from mmlocal.step import LocalStep, activate, unwrap
+from mmlocal.step import LocalStep, Stopped, activate, unwrap
 
 
 class LocalStepMixin:
@@ -35,6 +35,8 @@ class LocalStepMixin:
     during: Callable[[str], AbstractContextManager] = staticmethod(nullcontext)
     # Of a LocalDistributedDataParallel.
     _gradient_reducer: Any = None
+    # Whether gradients of the last forward have come.
+    _begun = False
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -52,8 +54,13 @@ class LocalStepMixin:
         handle = unwrap(model).register_forward_pre_hook(
             step.capture, with_kwargs=True
         )
+        self._begun = False
         try:
-            with super().optim_context(model), activate(step):
+            with (
+                self._all_or_nothing(),
+                super().optim_context(model),
+                activate(step),
+            ):
                 yield
         finally:
             handle.remove()
@@ -63,9 +70,11 @@ class LocalStepMixin:
         """Propagate a module's loss back and end the module.
 
         Args:
-            loss (Tensor): Scalar.
+            loss (Tensor): Scalar; one without a graph, as of a frozen
+                module, only ends it.
         """
-        self.propagate(loss)
+        if loss.requires_grad:
+            self.propagate(loss)
         if self._gradient_reducer is not None:
             self._gradient_reducer.end_module()
 
@@ -82,12 +91,14 @@ class LocalStepMixin:
         """
         loss = self._apply_loss_scale(self.scale_loss(loss))
         autocast = torch.autocast(loss.device.type, enabled=False)
+        self._begun = True
         with self.during('backward'), autocast:
             loss.backward()
 
     def backward(self, loss: Tensor, **kwargs) -> None:
         """Propagate the model's own loss back, and count the step."""
-        with self.during('backward'):
+        self._begun = True
+        with self._all_or_nothing(), self.during('backward'):
             super().backward(loss, **kwargs)
 
     def finish(self) -> None:
@@ -105,6 +116,24 @@ class LocalStepMixin:
         self._wait_for_gradients()
         with self.during('update'):
             super().step(**kwargs)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Leave no gradients of some modules behind where a step fails.
+
+        Whoever skips the batch would add them to the next one. What earlier
+        forwards have accumulated goes with them: it cannot be told apart.
+        """
+        try:
+            yield
+        except Stopped:
+            raise
+        except Exception as error:
+            if self._begun:
+                self.zero_grad()
+            if self._gradient_reducer is not None:
+                self._gradient_reducer.abort(error)
+            raise
 
     def _wait_for_gradients(
         self, params: Iterable[nn.Parameter] | None = None

@@ -13,7 +13,8 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from mmlocal.registry import MODELS, PARTITIONS
+from mmlocal.config import build_partition
+from mmlocal.registry import MODELS
 from mmlocal.step import current_step
 
 from ..calls import Calls
@@ -181,7 +182,9 @@ class LocalSupervisedBackbone(BaseModule):
         training = self.module_training(self.local_heads, step, only)
         outputs = self._run(x, training.at_boundary)
         if self.local_end:
-            training.train(self.num_modules - 1, _last_tensor(outputs))
+            last = _last_tensor(outputs)
+            passed = training.train(self.num_modules - 1, last)
+            outputs = _replaced(outputs, last, passed)
         outputs, detached = detach_finished(outputs, training.finished)
         if not self.local_end:
             self._warn_of_detached(detached)
@@ -475,15 +478,7 @@ def resolve_partition(cfg: dict, points: CutPoints) -> Split:
     Raises:
         ValueError: If there is no such partition.
     """
-    cfg = dict(cfg)
-    kind = cfg.pop('type')
-    partition = PARTITIONS.get(kind)
-    if partition is None:
-        raise ValueError(
-            f'model.backbone.boundaries: there is no partition {kind!r}; '
-            f'there are {sorted(PARTITIONS.module_dict)}.'
-        )
-    split = partition(**cfg)(points)
+    split = build_partition(cfg)(points)
     if not isinstance(split, Split):
         split = Split(split)
     print_log(split.describe(), logger='current')
@@ -496,6 +491,12 @@ def _same(index: int, feat: Tensor) -> Tensor:
 
 def _last_tensor(outputs: Any) -> Tensor:
     return [out for out in flatten(outputs) if isinstance(out, Tensor)][-1]
+
+
+def _replaced(outputs: Any, old: Tensor, new: Tensor) -> Any:
+    if isinstance(outputs, (list, tuple)):
+        return type(outputs)(_replaced(out, old, new) for out in outputs)
+    return new if outputs is old else outputs
 
 
 def _hide_inner_prefix(module, state_dict, prefix, local_metadata) -> None:

@@ -2,6 +2,7 @@
 
 from .base import Boundary, LocalHead
 from .dgl import DGLHead
+from .dni import DNIHead
 from .greedy import GreedyHead
 from .infopro import InfoProHead
 from .task import TaskHead
@@ -9,6 +10,7 @@ from .task import TaskHead
 __all__ = [
     'Boundary',
     'DGLHead',
+    'DNIHead',
     'GreedyHead',
     'InfoProHead',
     'LocalHead',

@@ -108,8 +108,10 @@ def batch_for(cfg: dict, seed: int) -> dict:
     return classification_batch(2, seed=seed)
 
 
-def optim_wrapper(model, kind=LocalOptimWrapper, **kwargs):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+def optim_wrapper(model, kind=LocalOptimWrapper, weight_decay=0, **kwargs):
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.1, momentum=0.9, weight_decay=weight_decay
+    )
     return kind(optimizer=optimizer, **kwargs)
 
 
@@ -210,7 +212,7 @@ def small_buckets(model):
 
 @check(2, 4)
 def gradients(rank: int, folder: Path) -> None:
-    """Invariant 6."""
+    """The average of the ranks', over three steps of every model."""
     chosen = models()
     if dist.get_world_size() > 2:  # More ranks than cores take long.
         del chosen['own_layers']

@@ -54,7 +54,7 @@ def half(batch, index):
 
 
 def test_accumulation_gives_the_large_batch(helpers, cfg):
-    """Invariant 4."""
+    """The gradients of one batch; each of its parts counts once."""
     batch = helpers.segmentation_batch(4)
     whole, accumulated = helpers.build(cfg), helpers.build(cfg)
     wrap = wrapper(whole)
@@ -129,7 +129,7 @@ class SpyHead(LocalHead):
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 def test_local_backward_is_outside_autocast(helpers, cfg, dtype):
-    """Invariant 5: precision of forward and of backward."""
+    """The precision of forward and of backward."""
     cfg['backbone']['local_heads'] = {'type': 'mmlocal.SpyHead'}
     model = helpers.build(cfg)
     wrap = wrapper(model, LocalAmpOptimWrapper, dtype=dtype)
@@ -145,7 +145,7 @@ def test_local_backward_is_outside_autocast(helpers, cfg, dtype):
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 def test_all_losses_share_the_loss_scale(helpers, cfg, dtype):
-    """Invariant 5: gradients before unscaling are `scale` times as large."""
+    """Gradients before unscaling are `scale` times as large."""
     batch, found = helpers.segmentation_batch(), {}
     for scale in (1.0, 64.0):
         model = helpers.build(cfg)
@@ -305,3 +305,51 @@ def test_a_model_on_the_cpu_beside_an_accelerator(helpers, cfg, monkeypatch):
         assert torch.is_autocast_enabled('cpu')
         assert torch.get_autocast_dtype('cpu') is torch.bfloat16
     assert not torch.is_autocast_enabled('cpu')
+
+
+@pytest.mark.parametrize('where', ['head', 'backward'])
+def test_a_step_that_fails_leaves_no_gradients(helpers, cfg, where):
+    """Whoever skips the batch goes on as if it had not been there."""
+    model, oracle = helpers.build(cfg), helpers.build(cfg)
+    good, bad = (helpers.segmentation_batch(seed=seed) for seed in (0, 1))
+
+    def fail(*args, **kwargs):
+        raise torch.OutOfMemoryError
+
+    class FailInBackward(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, value):
+            return value.clone()
+
+        backward = fail
+
+    if where == 'head':
+        model.decode_head.loss = fail
+    else:
+        convolution = model.backbone.backbone.layer4[0].conv1
+        handle = convolution.register_forward_hook(
+            lambda *args: FailInBackward.apply(args[-1])
+        )
+    with pytest.raises(torch.OutOfMemoryError):
+        model.train_step(bad, wrapper(model))
+    if where == 'head':
+        del model.decode_head.loss
+    else:
+        handle.remove()
+    assert all(p.grad is None for p in model.parameters())
+    for each in (model, oracle):
+        each.train_step(deepcopy(good), wrapper(each))
+    for p, q in zip(model.parameters(), oracle.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_step_that_fails_early_keeps_what_was_accumulated(helpers, cfg):
+    """A batch that cannot be read has brought no gradients."""
+    model = helpers.build(cfg)
+    wrap = wrapper(model, accumulative_counts=2)
+    model.train_step(helpers.segmentation_batch(), wrap)
+    before = helpers.grads(model)
+    with pytest.raises(KeyError):
+        model.train_step({}, wrap)
+    after = helpers.grads(model)
+    assert all(torch.equal(before[name], after[name]) for name in before)

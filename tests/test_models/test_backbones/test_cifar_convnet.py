@@ -55,7 +55,9 @@ def test_can_be_cut_before_each_block(name):
     assert [cut.name for cut in points.blocks()] == names
     cuts = points.check(names)
     # A pooling opens the module that follows it.
-    assert [(cut.channels, 32 // cut.stride) for cut in cuts] == blocks[:-1]
+    assert [
+        (cut.boundary.channels, 32 // cut.boundary.stride) for cut in cuts
+    ] == blocks[:-1]
     assert [cut.depth for cut in cuts] == [*range(1, len(blocks))]
 
 

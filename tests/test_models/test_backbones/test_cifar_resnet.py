@@ -134,7 +134,7 @@ def test_modules_of_dgl():
     assert f'{total / 1e6:.3f}' == '1.727'
     (name,) = PUBLISHED_SPLITS['dgl/resnet110-k2']
     (cut,) = CutPoints(net, (3, 32, 32)).check([name])
-    assert (cut.channels, 32 // cut.stride) == (32, 16)
+    assert (cut.boundary.channels, 32 // cut.boundary.stride) == (32, 16)
     entries = ['conv', 'norm', 'relu']
     entries += [f'layer{s}.{b}' for s in (1, 2, 3) for b in range(18)]
     entries.append('pool')

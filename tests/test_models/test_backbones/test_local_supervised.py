@@ -51,7 +51,7 @@ def joint_losses(model, batch):
 
 
 def test_sequential_backward_equals_one_joint_backward(helpers):
-    """Invariant 1."""
+    """Gradient for gradient, bit for bit."""
     cfg, batch = helpers.segmentor_cfg(CUTS), helpers.segmentation_batch()
     model, oracle = helpers.build(cfg), helpers.build(cfg)
     torch.manual_seed(1)
@@ -69,7 +69,7 @@ def test_sequential_backward_equals_one_joint_backward(helpers):
 
 
 def test_no_loss_reaches_another_module(helpers):
-    """Invariant 2: each parameter learns from exactly one loss."""
+    """Each parameter learns from exactly one loss."""
     model = helpers.build(helpers.segmentor_cfg(CUTS))
     losses = joint_losses(model, helpers.segmentation_batch())
     assert len(losses) == 4
@@ -93,7 +93,7 @@ def test_no_loss_reaches_another_module(helpers):
 
 
 def test_without_boundaries_it_is_the_plain_backbone(helpers):
-    """Invariant 3, over three steps."""
+    """Loss for loss, over three steps under the plain OptimWrapper."""
     cfg = helpers.segmentor_cfg()
     plain_cfg = deepcopy(cfg)
     plain_cfg['backbone'] = plain_cfg['backbone']['backbone']
@@ -112,7 +112,7 @@ def test_without_boundaries_it_is_the_plain_backbone(helpers):
 
 
 def test_eval_equals_the_plain_backbone(helpers):
-    """Invariant 8, in one process: outputs and checkpoint keys."""
+    """The same outputs, bit for bit, from the same checkpoint keys."""
     cfg = helpers.segmentor_cfg(CUTS)
     model = helpers.build(cfg)
     wrap = wrapper(model)
@@ -182,6 +182,25 @@ def test_outputs_of_finished_modules_are_detached(helpers):
     sum(out.sum() for out in outs if out.requires_grad).backward()
 
 
+def test_a_weight_that_two_modules_share(helpers):
+    """Shared after the cut was checked: it gets both gradients."""
+    cfg = helpers.segmentor_cfg(['layer1.1', 'layer4.1'])
+    batch = helpers.segmentation_batch()
+    model, oracle = helpers.build(cfg), helpers.build(cfg)
+    for each in (model, oracle):
+        first, last = each.backbone.backbone.layer4
+        last.conv1.weight = first.conv2.weight
+        # mmseg begins with 0, and no gradient of the weights before.
+        nn.init.ones_(first.bn2.weight)
+        nn.init.ones_(last.bn2.weight)
+    torch.manual_seed(1)
+    found = gradients_of_a_step(model, batch, helpers)
+    torch.manual_seed(1)
+    sum(joint_losses(oracle, batch)).backward()
+    for name, value in helpers.grads(oracle).items():
+        assert torch.allclose(found[name], value, atol=1e-6), name
+
+
 def test_norm_layers_at_the_outputs_train(helpers):
     """Swin normalizes each output: the decode head trains those layers."""
     inner = {
@@ -222,7 +241,7 @@ def _fix_dropout(model):
 
 
 def test_each_batch_is_normalized_once(helpers):
-    """Invariant 9, with checkpointing inside of modules and without."""
+    """By BatchNorm, with checkpointing inside of modules and without."""
     buffers = []
     for with_cp in (False, True):
         model = helpers.build(helpers.segmentor_cfg(CUTS, with_cp=with_cp))
@@ -354,6 +373,7 @@ def test_pixels_are_the_unnormalized_input(helpers):
     assert pixels.min() >= 0 and pixels.max() <= 1
 
 
+@pytest.mark.slow
 def test_compile_cfg(helpers):
     cfg = helpers.segmentor_cfg(['layer3.0'])
     batch = helpers.segmentation_batch()

@@ -1,15 +1,17 @@
-"""Fill and data of the published test vectors, and data samples."""
+"""Boundaries, data samples, and what generates the pinned numbers."""
 
-import math
+import importlib.util
+from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from mmlocal.models.local_heads import Boundary
 
-LABELS = [0, 1, 0, 2, 1, 0, 3, 2]
+spec = importlib.util.spec_from_file_location(
+    'vectors', Path(__file__).parents[1] / 'vectors.py'
+)
+_vectors = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(_vectors)
 
 
 @pytest.fixture
@@ -22,42 +24,9 @@ def boundary():
 
 
 @pytest.fixture
-def fill():
-    """Weights from their size alone; module in float64, train mode."""
-
-    def run(module):
-        module.double().train()
-        for layer in module.modules():
-            if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                weight = layer.weight.data
-                fan_in = weight.numel() / weight.shape[0]
-                random = np.random.RandomState(weight.numel())
-                values = random.standard_normal(weight.numel())
-                weight.copy_(torch.from_numpy(values).view_as(weight))
-                weight *= math.sqrt(2 / fan_in)
-                if layer.bias is not None:
-                    layer.bias.data.zero_()
-        return module
-
-    return run
-
-
-@pytest.fixture
-def features():
-    def build(*shape):
-        values = np.random.RandomState(2).standard_normal(shape)
-        return torch.from_numpy(values).requires_grad_()
-
-    return build
-
-
-@pytest.fixture
-def pixels():
-    def build(*shape):
-        values = np.random.RandomState(1).randint(0, 256, shape) / 255
-        return torch.from_numpy(values)
-
-    return build
+def vectors():
+    """The generator of the numbers that tests pin."""
+    return _vectors
 
 
 @pytest.fixture
@@ -65,7 +34,7 @@ def class_samples():
     """Data samples of mmpretrain."""
     from mmpretrain.structures import DataSample
 
-    def build(labels=LABELS):
+    def build(labels=_vectors.LABELS):
         return [DataSample().set_gt_label(label) for label in labels]
 
     return build

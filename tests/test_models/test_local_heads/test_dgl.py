@@ -211,7 +211,7 @@ def test_norm_is_configurable(net):
 @pytest.mark.parametrize('name', NETS)
 def test_tokens_and_a_feature_that_is_not_written_to(name, boundary):
     head = DGLHead(
-        boundary(8, 8, tokens=True), name, num_classes=4, loss='softmax'
+        boundary(8, 8, layout='tokens'), name, num_classes=4, loss='softmax'
     ).eval()
     tokens = torch.randn(8, 25, 8)
     grid = tokens[:, 1:].transpose(1, 2).reshape(8, 8, 4, 6)

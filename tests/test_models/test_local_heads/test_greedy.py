@@ -29,19 +29,21 @@ def test_published_losses(
     expected,
     grad,
     boundary,
-    fill,
-    features,
+    vectors,
     class_samples,
 ):
+    """The numbers are those of tests/test_models/vectors.py."""
     head = GreedyHead(
         boundary(channels, stride), net='1c2f', loss=loss, num_classes=10
     )
-    feat = features(8, channels, side, side)
-    losses = fill(head).loss(feat, IMAGES, class_samples())
+    feat = vectors.features(8, channels, side, side)
+    losses = vectors.fill(head).loss(feat, IMAGES, class_samples())
     assert losses['loss_task'].item() == pytest.approx(expected, rel=1e-6)
     if grad:
         losses['loss_task'].backward()
         assert feat.grad.norm().item() == pytest.approx(grad, rel=1e-6)
+    generated = vectors.task_loss(channels, side, loss)[0].item()
+    assert generated == pytest.approx(expected, rel=1e-6)
 
 
 def test_contrast_normalizes_and_reports_no_accuracy(boundary, class_samples):

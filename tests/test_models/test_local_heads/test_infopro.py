@@ -113,16 +113,18 @@ def test_cifar_macs(stage, expected, boundary):
         (STAGES[2], 0.778355303386, 4.5354894208e-03),
     ],
 )
-def test_published_reconstruction(
-    stage, expected, grad, boundary, fill, features, pixels
-):
+def test_published_reconstruction(stage, expected, grad, boundary, vectors):
+    """The numbers are those of tests/test_models/vectors.py."""
     channels, side, stride = stage
-    head = fill(InfoProHead(boundary(channels, stride), num_classes=10))
-    feat = features(8, channels, side, side)
-    loss = head.reconstruction_loss(feat, pixels(8, 3, 32, 32))
+    head = InfoProHead(boundary(channels, stride), num_classes=10)
+    feat = vectors.features(8, channels, side, side)
+    images = vectors.pixels(8, 3, 32, 32)
+    loss = vectors.fill(head).reconstruction_loss(feat, images)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     loss.backward()
     assert feat.grad.norm().item() == pytest.approx(grad, rel=1e-6)
+    generated = vectors.reconstruction_loss(channels, side)[0].item()
+    assert generated == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize('preset', ['cifar', 'imagenet', 'segmentation'])

@@ -34,6 +34,7 @@ def test_equals_definition_with_gradient():
 
 
 def test_published_value():
+    """``python tests/test_models/vectors.py`` prints it."""
     raw = np.random.RandomState(2).standard_normal((8, 128))
     feats = F.normalize(torch.from_numpy(raw), dim=1)
     loss = SupConLoss()(feats, LABELS)

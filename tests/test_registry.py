@@ -1,0 +1,60 @@
+"""``type='mmlocal.X'`` in a config needs no import by the user."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmlocal import registry
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind'),
+    [
+        ('MODELS', 'LocalSupervisedBackbone'),
+        ('MODEL_WRAPPERS', 'LocalDistributedDataParallel'),
+        ('HOOKS', 'LocalLossHook'),
+        ('OPTIM_WRAPPERS', 'LocalAmpOptimWrapper'),
+        ('PARAM_SCHEDULERS', 'WarmupCosineLR'),
+        ('DATASETS', 'ShapesSeg'),
+        ('PARTITIONS', 'EqualDepth'),
+    ],
+)
+def test_types_are_found_from_the_parent(name, kind):
+    import mmengine.registry
+
+    found = getattr(registry, name).get(kind)
+    assert found.__name__ == kind
+    parent = getattr(mmengine.registry, name, None)
+    if parent is not None:  # mmengine knows of no partitions
+        assert parent.get(f'mmlocal.{kind}') is found
+
+
+def test_a_name_in_a_config_is_enough():
+    """In a fresh process, with mmengine's registry alone."""
+    script = (
+        'from mmengine.registry import HOOKS\n'
+        "print(HOOKS.get('mmlocal.LocalLossHook').__module__)"
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', script],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.split()[-1].startswith('mmlocal.engine.hooks')
+
+
+def test_what_mmseg_has_is_found_under_our_scope():
+    import mmseg.datasets  # noqa: F401
+
+    for kind, name in (
+        ('TRANSFORMS', 'PackSegInputs'),
+        ('VISUALIZERS', 'SegLocalVisualizer'),
+        ('VISBACKENDS', 'LocalVisBackend'),
+    ):
+        assert getattr(registry, kind).get(name).__name__ == name
