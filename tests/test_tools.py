@@ -314,9 +314,8 @@ def free_port() -> str:
 
 
 def environment():
-    """In which `python` is this one, as in an activated environment."""
-    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-    return {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1'}
+    """In which the launchers run this interpreter."""
+    return {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
 
 
 SMALL = {
