@@ -43,6 +43,7 @@ CHECKS = [
     'killed_rank-2',
     'one_process_and_two_ranks-2',
     'sequential-2',
+    'validation-2',
 ]
 # What a rank ends with where that is not success.
 ENDS = {'killed_rank-2': {1: 'exit code -9'}}
