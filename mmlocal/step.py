@@ -147,6 +147,9 @@ class LocalBackbone(Protocol):
     def boundary_modules(self) -> dict[str, nn.Module]:
         """The first submodule of each module but the first, by name."""
 
+    def module_state(self, index: int) -> dict[str, Tensor]:
+        """Weights and buffers of one module, without its local head."""
+
     def module_weights(self, index: int) -> list[nn.Parameter]:
         """The weights of one module and of its local head."""
 

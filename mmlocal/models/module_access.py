@@ -72,6 +72,14 @@ class ModuleAccess:
             weights += self.module_heads[index].parameters()
         return weights
 
+    def module_state(self, index: int) -> dict[str, Tensor]:
+        """Weights and buffers of one module, without its local head."""
+        return {
+            name: value
+            for name, value in self.backbone.state_dict().items()
+            if self._parts.owner(name) in (index, None)
+        }
+
     def run_module(self, index: int, feat: Tensor) -> Tensor:
         """A module's output from its input; trains nothing.
 

@@ -43,6 +43,8 @@ CHECKS = [
     'killed_rank-2',
     'one_process_and_two_ranks-2',
     'sequential-2',
+    'sequential_cached-2',
+    'sequential_cached_apart-2',
     'validation-2',
 ]
 # What a rank ends with where that is not success.
