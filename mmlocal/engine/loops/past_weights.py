@@ -25,6 +25,7 @@ class PastWeights:
             for weight in self._weights
         }
         self._copies = {key: each.clone() for key, each in storages.items()}
+        self._past = [self.find(weight.data) for weight in self._weights]
 
     def find(self, tensor: Tensor) -> Tensor | None:
         """The same view of the copy; None if it views no weight.
@@ -46,8 +47,7 @@ class PastWeights:
         Gradients go to the weights themselves.
         """
         now = [weight.data for weight in self._weights]
-        past = [self.find(each) for each in now]
-        _set(self._weights, past)
+        _set(self._weights, self._past)
         try:
             yield
         finally:
