@@ -147,11 +147,18 @@ class LocalBackbone(Protocol):
     def boundary_modules(self) -> dict[str, nn.Module]:
         """The first submodule of each module but the first, by name."""
 
+    def module_state(self, index: int) -> dict[str, Tensor]:
+        """Weights and buffers of one module, without its local head."""
+
     def module_weights(self, index: int) -> list[nn.Parameter]:
         """The weights of one module and of its local head."""
 
     def run_module(self, index: int, feat: Tensor) -> Tensor:
         """A module's output from its input; trains nothing."""
+
+    @property
+    def only(self) -> int | None:
+        """The one module that trains, see ``train_only``; None: all."""
 
     def train_only(self, index: int | None) -> None:
         """Train one module and freeze the others; None trains all again."""
@@ -159,7 +166,9 @@ class LocalBackbone(Protocol):
     def alone(self, index: int, feat: Tensor | None = None) -> Any:
         """Context in which a forward runs one module, from its input."""
 
-    def reading_out(self, stop_behind: int | None = None) -> Any:
+    def reading_out(
+        self, stop_behind: int | None = None, logits_only: bool = False
+    ) -> Any:
         """Context in which forwards collect what the local heads predict."""
 
 

@@ -56,6 +56,11 @@ def test_run(name, tmp_path):
     text = log.read_text()
     assert ('local_0.loss_task' in text) == (not name.startswith('e2e/'))
     assert 'mIoU' in text or 'accuracy/top1' in text
+    (scalars,) = tmp_path.glob('*/vis_data/scalars.json')
+    metric = 'mIoU' if 'mIoU' in text else 'accuracy/top1'
+    for key in f'module_1/{metric}', f'ensemble_2/{metric}':
+        for written in text, scalars.read_text():
+            assert (key in written) == (not name.startswith('e2e/'))
     (checkpoint,) = [
         path for path in tmp_path.glob('*.pth') if 'best' not in path.name
     ]

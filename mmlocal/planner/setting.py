@@ -14,6 +14,7 @@ from mmlocal.config import (
     has_hook,
     is_planned,
     is_wrapped,
+    schedule_of,
     type_name,
     wrapper_kind,
 )
@@ -47,6 +48,7 @@ class Setting:
         optim_cfg (dict): Of the optimizer wrapper.
         amp (bool): Mixed precision.
         dtype (torch.dtype): Of products and convolutions.
+        schedule (str): Of :func:`mmlocal.config.schedule_of`.
         by_module (bool): Whether gradients are freed module by module.
         hooks (list[dict]): The config's own.
         ema (bool): Whether a hook keeps a second copy of the weights.
@@ -77,6 +79,7 @@ class Setting:
             self.dtype = _half(self.optim_cfg, device)
             name = str(self.dtype).removeprefix('torch.')
             self.optim_cfg['dtype'] = name
+        self.schedule = schedule_of(cfg)
         self.by_module = self.optim_cfg.get('step') == 'module'
         self.hooks = [dict(hook) for hook in cfg.get('custom_hooks') or ()]
         self.ema = has_hook(self.hooks, 'EMAHook')

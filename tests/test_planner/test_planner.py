@@ -130,6 +130,32 @@ def test_schedules_in_the_table(planner):
     assert not planner.unavailable
 
 
+@pytest.mark.parametrize(
+    ('train_cfg', 'cached'),
+    [
+        ({'type': 'mmlocal.SequentialTrainLoop', 'epochs': 1}, False),
+        ({'type': 'SequentialIterTrainLoop', 'cache': 'disk'}, True),
+    ],
+)
+def test_a_config_is_planned_by_its_schedule(config, train_cfg, cached):
+    setting = Setting(config('resnet') | {'train_cfg': train_cfg})
+    planner = Planner(Simulator(setting))
+    split = Split(['layer2.0'], [None, None])
+    expected = planner.one_at_a_time(split, cached)
+    assert planner.own_row(split).report == expected
+    assert expected != planner.measure(split)
+
+
+def test_what_the_table_does_not_know_of_a_schedule(config):
+    train_cfg = {'type': 'mmlocal.ReplayTrainLoop', 'max_epochs': 1}
+    planner = Planner(
+        Simulator(Setting(config('resnet') | {'train_cfg': train_cfg}))
+    )
+    split = Split(['layer2.0'], [None, None])
+    assert planner.own_row(split).report == planner.measure(split)
+    assert 'ReplayTrainLoop' in planner.unavailable
+
+
 def test_table_json_and_picture(planner, tmp_path):
     rows = planner.compare(2)
     names = {(row.name, row.report.split.checkpointing[0]) for row in rows}

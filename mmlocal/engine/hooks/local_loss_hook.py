@@ -15,6 +15,7 @@ from mmlocal.registry import HOOKS
 from mmlocal.step import local_backbone, unwrap
 
 from .global_batch import record_global_batch, warn_of_other_batch
+from .statistics import average_over_ranks, saves_after
 
 
 @HOOKS.register_module()
@@ -24,7 +25,10 @@ class LocalLossHook(Hook):
     All values of an iteration reach the host in one transfer. Before
     training it refuses settings with which the modules would train end to
     end, not at all, or differently on each rank. When a run is resumed with
-    another global batch, as on fewer ranks, it says so.
+    another global batch, as on fewer ranks, it says so. On several ranks,
+    the running statistics of BatchNorm are averaged before validation, before
+    CheckpointHook saves, and after each epoch: each rank has gathered those
+    of its own images.
 
     Raises:
         ValueError: In ``before_train``, if the optimizer wrapper is not a
@@ -33,12 +37,19 @@ class LocalLossHook(Hook):
             ``activation_checkpointing`` around a boundary.
     """
 
-    # Before RuntimeInfoHook's values are printed by LoggerHook.
+    # Before RuntimeInfoHook's values are printed by LoggerHook, and before
+    # EMAHook puts its average in the place of the model.
     priority = 'ABOVE_NORMAL'
 
     def before_train(self, runner: Runner) -> None:
         for problem in _problems(runner):
             raise ValueError(problem)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        average_over_ranks(runner)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        average_over_ranks(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         record_global_batch(runner, checkpoint)
@@ -54,6 +65,8 @@ class LocalLossHook(Hook):
         data_batch: dict | tuple | list | None = None,
         outputs: dict | None = None,
     ) -> None:
+        if saves_after(runner):
+            average_over_ranks(runner)
         log = runner.optim_wrapper.step_log
         if not log:
             return

@@ -39,9 +39,13 @@ CHECKS = [
     'step_that_fails-2',
     pytest.param('stuck_rank-2', marks=pytest.mark.slow),
     'runner-2',
+    'validation-2',
     'killed_rank-2',
     'one_process_and_two_ranks-2',
     'sequential-2',
+    'sequential_cached-2',
+    'sequential_cached_apart-2',
+    'validation-2',
 ]
 # What a rank ends with where that is not success.
 ENDS = {'killed_rank-2': {1: 'exit code -9'}}

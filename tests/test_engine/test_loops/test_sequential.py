@@ -278,8 +278,10 @@ def test_gradients_freed_by_module(cfg, loops):
     assert_same(plain.model.state_dict(), runner.model.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')
 def test_compiled(cfg, loops):
+    cfg['train_cfg']['epochs'] = 1
     _, expected = loops.train(cfg)
     options = Config({'compile': {'backend': 'eager'}})
     work_dir = cfg['work_dir'] + '_compiled'

@@ -1,0 +1,9 @@
+_base_ = './resnet20_shapes.py'
+train_cfg = dict(
+    _delete_=True,
+    type='mmlocal.SequentialTrainLoop',
+    epochs=4,
+    val_interval=4,
+)
+val_cfg = dict(type='mmlocal.LocalValLoop')
+test_cfg = dict(type='mmlocal.LocalTestLoop')
