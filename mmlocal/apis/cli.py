@@ -14,6 +14,7 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
+from mmlocal.safe_load import load_safely_in_mmengine
 from mmlocal.utils import quiet_imports
 
 from .cpu_ranks import prepare_cpu_ranks
@@ -76,6 +77,7 @@ def parse_config(
         argv (Sequence[str], optional): By default those of the program.
     """
     args = parser.parse_args(argv)
+    load_safely_in_mmengine()
     try:
         cfg = make_config(args)
         prepare_cpu_ranks(cfg)

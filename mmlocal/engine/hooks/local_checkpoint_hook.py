@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 from mmlocal.files import DRAFT, is_whole, write_atomically
 from mmlocal.registry import HOOKS
+from mmlocal.safe_load import load_safely_in_mmengine
 
 from .accumulation import restore_gradients, unfinished_gradients
 from .fit import check_fit
@@ -37,7 +38,8 @@ class LocalCheckpointHook(CheckpointHook):
       ``resume=True`` goes on from the newest whole one, and says so.
     * A checkpoint in the middle of an accumulation has its gradients, and
       is as much larger; a resumed run equals one that was not stopped.
-    * A checkpoint of which no weight fits the model is refused.
+    * A checkpoint of which no weight fits the model is refused, and one that
+      would run code when it is loaded.
 
     On other storage than a file system (``out_dir='s3://...'``) files are
     written as mmengine does.
@@ -56,6 +58,7 @@ class LocalCheckpointHook(CheckpointHook):
 
     def before_run(self, runner: Runner) -> None:
         """Choose what is resumed, before the runner does."""
+        load_safely_in_mmengine()
         folder = self._local_folder(runner)
         if folder is None or not runner._resume or runner._load_from:
             return

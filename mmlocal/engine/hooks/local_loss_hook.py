@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmlocal.engine.optim import LocalStepMixin
 from mmlocal.registry import HOOKS
+from mmlocal.safe_load import load_safely_in_mmengine
 from mmlocal.step import unwrap
 
 from .finite import FiniteLosses
@@ -54,6 +55,9 @@ class LocalLossHook(Hook):
 
     def __init__(self, max_nonfinite: int = 10) -> None:
         self._finite = FiniteLosses(max_nonfinite)
+
+    def before_run(self, runner: Runner) -> None:
+        load_safely_in_mmengine()
 
     def before_train(self, runner: Runner) -> None:
         for problem in _problems(runner):
