@@ -5,7 +5,9 @@
 
 Rows are end to end and K = 2, 3, ... at the planner's best splits, each
 without checkpointing, per block and selectively; and the config's own split
-if it has one. All are timed in one process, in rounds: each method runs a few
+if it has one. Modules train all at once, or one at a time ("alone"), also from
+features that were stored before ("cached"): then a step is one of each
+module. All are timed in one process, in rounds: each method runs a few
 steps, then the next one, the other way round in every second round. Ratios
 are taken within a round, and the table has their median.
 
@@ -35,6 +37,8 @@ from mmlocal.planner import Planner, Setting, Simulator
 from mmlocal.planner.trial import Trial
 
 MODES = {'': None, '-block': 'block', '-selective': 'selective'}
+# Modules one at a time, and whether from stored features.
+SCHEDULES = {'-alone': False, '-cached': True}
 BASE = 'e2e'
 
 
@@ -143,6 +147,10 @@ def plan(
         splits[name + suffix] = (k, modes[suffix])
     if setting.is_local and planner.simulator.own_split is not None:
         splits[OWN] = planner.simulator.own_split
+    for name in [*splits]:
+        if name == OWN or (name.startswith('k') and name[1:].isdigit()):
+            for suffix in SCHEDULES:
+                splits[name + suffix] = splits[name]
     unknown = set(wanted or ()) - set(splits)
     if unknown:
         raise ValueError(
@@ -153,11 +161,29 @@ def plan(
     for name, split in splits.items():
         if wanted and name not in (BASE, *wanted):
             continue
-        if isinstance(split, Split):
+        if not isinstance(split, Split):
+            split = planner.balanced(*split).split
+        cached = schedule(name)
+        if cached is None:
             methods.append(Method(name, planner.measure(split)))
-        else:
-            methods.append(Method(name, planner.balanced(*split)))
+            continue
+        try:
+            report = planner.one_at_a_time(split, cached)
+        except ValueError as error:
+            if wanted:
+                raise
+            show(f'{name} is left out: {error}')
+            continue
+        methods.append(Method(name, report))
     return methods
+
+
+def schedule(name: str) -> bool | None:
+    """Whether a method's modules read stored features, one at a time.
+
+    None if they train all at once.
+    """
+    return SCHEDULES.get(name[name.rfind('-') :] if '-' in name else '')
 
 
 class Bench:
@@ -190,7 +216,11 @@ class Bench:
             # Compiled graphs settle in the third step.
             warmup = 4 if first and self.compiled else 2
             _release()
-            timing = trial.time(split, size, steps, warmup)
+            cached = schedule(method.name)
+            if cached is None:
+                timing = trial.time(split, size, steps, warmup)
+            else:
+                timing = trial.time_modules(split, size, steps, warmup, cached)
             method.rounds.append(timing.seconds)
             if self.where == 'cuda':
                 for name in ('allocated', 'reserved'):
@@ -199,7 +229,16 @@ class Bench:
                     )
                     method.memory[name] = peak
             elif first and not self.compiled:
-                method.memory['counted'] = trial.measure(split).peak
+                if cached is None:
+                    reports = [trial.measure(split)]
+                else:
+                    count = len(split.boundaries) + 1
+                    reports = [
+                        trial.measure_module(split, index, cached)
+                        for index in range(count)
+                    ]
+                peak = max(report.peak for report in reports)
+                method.memory['counted'] = peak
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise

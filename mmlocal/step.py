@@ -7,9 +7,25 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
+
+
+class Stopped(Exception):
+    """Ends a forward behind the one module that was to be trained.
+
+    Raised by the backbone when all losses of that forward are propagated;
+    the loop that asked for it catches it around ``train_step``.
+
+    Args:
+        feat (Tensor, optional): What the module passes on, if it trained.
+    """
+
+    def __init__(self, feat: Tensor | None = None):
+        super().__init__()
+        self.feat = feat
 
 
 @dataclass
@@ -17,22 +33,34 @@ class LocalStep:
     """One forward in training, seen from inside the model.
 
     Args:
-        backward (Callable[[Tensor], None]): Propagates a scalar loss back at
-            once, under the loss scale and accumulation of the optimizer
-            wrapper, and frees its graph.
+        backward (Callable[[Tensor], None]): Propagates a module's loss, a
+            scalar, back at once, under the loss scale and accumulation of
+            the optimizer wrapper; frees its graph, and ends the module.
+        propagate (Callable[[Tensor], None]): The same, for a further loss
+            that ends no module.
+        scale (Callable[[Tensor], Tensor]): A loss as these propagate it:
+            times the loss scale, divided by the accumulated steps.
 
     Attributes:
         inputs (Tensor): The *preprocessed* batch (N, C, H, W).
         data_samples (list): Its annotations, as the model's heads get them.
         preprocessor (nn.Module): The model's data preprocessor.
+        module_input (Tensor): What the module being trained has taken in,
+            detached; for the first one, the batch.
+        store (dict[str, Any]): What local heads hand to those behind them,
+            within one forward.
         log (dict[str, Tensor]): What local heads reported, detached, with
-            the boundary in the key: ``local_0.loss_task``.
+            the module in the key: ``local_0.loss_task``.
     """
 
-    backward: Callable[[Tensor], None]
+    backward: Callable[[Tensor], None] = Tensor.backward
     inputs: Tensor | None = None
     data_samples: Any = None
     preprocessor: nn.Module | None = None
+    propagate: Callable[[Tensor], None] = Tensor.backward
+    scale: Callable[[Tensor], Tensor] = Tensor.clone
+    module_input: Tensor | None = None
+    store: dict[str, Any] = field(default_factory=dict)
     log: dict[str, Tensor] = field(default_factory=dict)
 
     def capture(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -42,6 +70,12 @@ class LocalStep:
         self.inputs = batch.get('inputs')
         self.data_samples = batch.get('data_samples')
         self.preprocessor = getattr(model, 'data_preprocessor', None)
+        self.store.clear()
+        vars(self).pop('pixels', None)
+
+    def unscale(self, grad: Tensor) -> Tensor:
+        """A gradient as it were without loss scale and accumulation."""
+        return grad.float() / self.scale(grad.new_ones((), dtype=torch.float))
 
     @cached_property
     def pixels(self) -> Tensor:
@@ -95,3 +129,75 @@ def unwrap(model: nn.Module) -> nn.Module:
     while is_model_wrapper(model):
         model = model.module
     return model
+
+
+@runtime_checkable
+class LocalBackbone(Protocol):
+    """What the engine may ask of a backbone that is cut into modules."""
+
+    @property
+    def num_modules(self) -> int:
+        """K."""
+
+    @property
+    def module_heads(self) -> dict[int, nn.Module]:
+        """Local heads by the number of the module that they train."""
+
+    @property
+    def boundary_modules(self) -> dict[str, nn.Module]:
+        """The first submodule of each module but the first, by name."""
+
+    def module_weights(self, index: int) -> list[nn.Parameter]:
+        """The weights of one module and of its local head."""
+
+    def run_module(self, index: int, feat: Tensor) -> Tensor:
+        """A module's output from its input; trains nothing."""
+
+    def train_only(self, index: int | None) -> None:
+        """Train one module and freeze the others; None trains all again."""
+
+    def alone(self, index: int, feat: Tensor | None = None) -> Any:
+        """Context in which a forward runs one module, from its input."""
+
+    def reading_out(self, stop_behind: int | None = None) -> Any:
+        """Context in which forwards collect what the local heads predict."""
+
+
+def local_backbone(model: nn.Module) -> LocalBackbone | None:
+    """The backbone of a model that is cut into modules, if there is one."""
+    for module in model.modules():
+        if isinstance(module, LocalBackbone):
+            return module
+    return None
+
+
+@contextmanager
+def only_module(model: nn.Module, index: int) -> Iterator[None]:
+    """In here one module of a cut backbone trains.
+
+    Beside :meth:`LocalBackbone.train_only`: what lies behind a forward that
+    ends early, the model's own head, asks for no gradient, so that nobody
+    waits for it.
+
+    Args:
+        model (nn.Module): With a :class:`LocalBackbone`; no wrapper of it.
+        index (int): Of the module, from 0.
+    """
+    backbone = local_backbone(model)
+    behind: list[nn.Parameter] = []
+    if index < backbone.num_modules - 1:
+        inside = {*backbone.parameters()}
+        behind = [
+            weight
+            for weight in model.parameters()
+            if weight.requires_grad and weight not in inside
+        ]
+    backbone.train_only(index)
+    for weight in behind:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        backbone.train_only(None)
+        for weight in behind:
+            weight.requires_grad_(True)

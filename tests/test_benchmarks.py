@@ -47,8 +47,11 @@ def test_predictions_are_what_is_counted(memory_speed, tmp_path):
     methods = run(memory_speed, tmp_path, '--max-modules', '2')
     modes = ['', '-block', '-selective']
     names = [name + mode for name in ('e2e', 'k2') for mode in modes]
-    assert [method['name'] for method in methods] == [*names, 'config']
-    assert list(table_of(tmp_path)) == [*names, 'config']
+    names.append('config')
+    for name in ('k2', 'config'):
+        names += [f'{name}-alone', f'{name}-cached']
+    assert [method['name'] for method in methods] == names
+    assert list(table_of(tmp_path)) == names
     for method in methods:
         predicted = method['plan']['peak']
         counted = method['memory']['counted']

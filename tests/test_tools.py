@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import torch
 from mmengine.config import Config
 
 from mmlocal.apis import cpu_ranks
+from mmlocal.apis.checkpoints import load_checkpoint
+from mmlocal.partition import MemoryBalanced
 
 ROOT = Path(__file__).parents[1]
 SEG = str(ROOT / 'configs/infopro/deeplabv3_r18_shapes.py')
@@ -346,13 +349,14 @@ SMALL = {
 }
 
 
-def launch(work_dir, processes, *options, **variables):
+def launch(work_dir, processes, *options, settings=(), **variables):
     """tools/dist_train.sh with a small Shapes classifier."""
-    settings = {**SMALL, 'train_cfg.max_epochs': variables.pop('epochs')}
+    small = {**SMALL, 'train_cfg.max_epochs': variables.pop('epochs')}
     return subprocess.Popen(
         [ROOT / 'tools/dist_train.sh', CLS, processes, '--work-dir', work_dir]
         + [*options, '--cfg-options']
-        + [f'{key}={value}' for key, value in settings.items()],
+        + [f'{key}={value}' for key, value in small.items()]
+        + [*settings],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -396,6 +400,42 @@ def test_cpu_processes(tmp_path):
         'changed: 4 images (1 ranks of 4), where the checkpoint was trained '
         'with 8 (2 ranks of 4)'
     ) in output
+
+
+def test_a_planned_split(tmp_path, monkeypatch):
+    """Planned before two ranks train; then resumed by one process, and tested,
+    from the config and from the one that was dumped."""
+    planned = ['model.backbone.boundaries.type=mmlocal.MemoryBalanced']
+    output = output_of(
+        launch(tmp_path, '2', settings=planned, epochs=1, PORT=free_port())
+    )
+    assert output.count('planning where to cut') == 1
+    assert 'MemoryBalanced' not in output
+    plan = json.loads((tmp_path / 'memory_plan.json').read_text())
+    # The next run keeps its own checkpoint and config alone.
+    weights = shutil.move(tmp_path / 'epoch_1.pth', f'{tmp_path}/weights.pth')
+    dumped = shutil.move(tmp_path / Path(CLS).name, f'{tmp_path}/dumped.py')
+    kept = load_checkpoint(weights)['meta']['cfg']
+    for cfg in (Config.fromstring(kept, '.py'), Config.fromfile(dumped)):
+        backbone = cfg.model.backbone
+        assert backbone.boundaries == plan['split']['boundaries']
+        assert backbone.checkpointing == plan['split']['checkpointing']
+
+    def fail(*args):
+        raise AssertionError('planned again')
+
+    monkeypatch.setattr(MemoryBalanced, 'plan', fail)
+    small = [f'{key}={value}' for key, value in SMALL.items()]
+    small += ['test_dataloader.dataset.num_images=4']
+    last = {}
+    for config, options in ((CLS, small + planned), (dumped, small)):
+        there = ['--work-dir', str(tmp_path), '--cfg-options', *options]
+        there += ['train_cfg.max_epochs=2']
+        TRAIN.main([config, '--resume', weights, *there])
+        TEST.main([config, weights, '--tta', *there])
+        last[config] = load_checkpoint(tmp_path / 'epoch_2.pth')['state_dict']
+    for name, value in last[CLS].items():
+        assert torch.equal(last[dumped][name], value), name
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='NCCL needs a GPU')

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import Runner
 
 from mmlocal.apis import cli
+from mmlocal.config import type_name
 
 
 def make_parser() -> ArgumentParser:
@@ -117,7 +117,7 @@ def draw_predictions(cfg: Config, folder: str) -> None:
     if cfg.default_scope == 'mmseg':
         hook.update(draw=True)
         cfg.visualizer.save_dir = folder
-    elif 'TTA' in cfg.model.type:
+    elif 'TTA' in type_name(cfg.model.type):
         raise ValueError(
             '--show-dir: mmpretrain draws one view of an image only; leave '
             'out --tta.'
@@ -136,7 +136,7 @@ def _flips(cfg: Config) -> list[dict]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the tool."""
     cfg = cli.parse_config(make_parser(), make_config, argv)
-    Runner.from_cfg(cfg).test()
+    cli.build_runner(cfg).test()
 
 
 if __name__ == '__main__':

@@ -6,7 +6,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from mmlocal.apis import cli
 
@@ -52,7 +51,7 @@ def _auto_or_checkpoint(value: str) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the tool."""
     cfg = cli.parse_config(make_parser(), make_config, argv)
-    Runner.from_cfg(cfg).train()
+    cli.build_runner(cfg).train()
 
 
 if __name__ == '__main__':

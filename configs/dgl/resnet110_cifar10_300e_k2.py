@@ -7,12 +7,13 @@ model = dict(
         boundaries=dict(
             type='mmlocal.PublishedSplit', name='dgl/resnet110-k2'
         ),
-        local_heads=dict(
-            type='mmlocal.GreedyHead', net='mlp-sr', num_classes=10
-        ),
+        local_heads=dict(type='mmlocal.DGLHead', num_classes=10),
     )
 )
 optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
-custom_hooks = [dict(type='mmlocal.LocalLossHook')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmlocal.LocalLossHook'),
+]
 # Read only when distributed.
 model_wrapper_cfg = dict(type='mmlocal.LocalDistributedDataParallel')

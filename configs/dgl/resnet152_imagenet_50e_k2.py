@@ -8,11 +8,18 @@ model = dict(
             type='mmlocal.PublishedSplit', name='dgl/resnet152-k2'
         ),
         local_heads=dict(
-            type='mmlocal.GreedyHead', net='mlp-sr', num_classes=1000
+            type='mmlocal.DGLHead',
+            num_classes=1000,
+            # The authors' code counts half of the 14 cells.
+            side=7,
+            init_cfg=dict(type='Kaiming', layer='Conv2d'),
         ),
     )
 )
 optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
-custom_hooks = [dict(type='mmlocal.LocalLossHook')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmlocal.LocalLossHook'),
+]
 # Read only when distributed.
 model_wrapper_cfg = dict(type='mmlocal.LocalDistributedDataParallel')

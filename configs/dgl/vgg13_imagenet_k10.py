@@ -6,11 +6,19 @@ model = dict(
         backbone=_base_.model.backbone,
         boundaries=dict(type='mmlocal.PublishedSplit', name='dgl/vgg13-k10'),
         local_heads=dict(
-            type='mmlocal.GreedyHead', net='mlp-sr', num_classes=1000
+            type='mmlocal.DGLHead',
+            num_classes=1000,
+            init_cfg=[
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(type='Normal', layer='Linear', std=0.01),
+            ],
         ),
     )
 )
 optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
-custom_hooks = [dict(type='mmlocal.LocalLossHook')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmlocal.LocalLossHook'),
+]
 # Read only when distributed.
 model_wrapper_cfg = dict(type='mmlocal.LocalDistributedDataParallel')

@@ -1,16 +1,2 @@
-_base_ = '../e2e/vgg13_imagenet.py'
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='mmlocal.LocalSupervisedBackbone',
-        backbone=_base_.model.backbone,
-        boundaries=dict(type='mmlocal.PublishedSplit', name='dgl/vgg13-k4'),
-        local_heads=dict(
-            type='mmlocal.GreedyHead', net='mlp-sr', num_classes=1000
-        ),
-    )
-)
-optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
-custom_hooks = [dict(type='mmlocal.LocalLossHook')]
-# Read only when distributed.
-model_wrapper_cfg = dict(type='mmlocal.LocalDistributedDataParallel')
+_base_ = './vgg13_imagenet_k10.py'
+model = dict(backbone=dict(boundaries=dict(name='dgl/vgg13-k4')))

@@ -14,6 +14,8 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
+from mmlocal.config import WRAPPER_KINDS, wrapper_kind
+from mmlocal.registry import RUNNERS
 from mmlocal.safe_load import load_safely_in_mmengine
 from mmlocal.utils import quiet_imports
 
@@ -27,14 +29,11 @@ EXTRA_KEYS = (
     'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
+    'runner_type',
     'sync_bn',
     'tta_model',
     'tta_pipeline',
 )
-AMP_WRAPPERS = {
-    'OptimWrapper': 'AmpOptimWrapper',
-    'mmlocal.LocalOptimWrapper': 'mmlocal.LocalAmpOptimWrapper',
-}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -153,21 +152,27 @@ def use_amp(cfg: Config) -> None:
         ValueError: If the optimizer wrapper has no such variant, or it does
             not run on this machine.
     """
-    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    if kind in AMP_WRAPPERS.values():
-        return
-    if kind not in AMP_WRAPPERS:
+    kind = wrapper_kind(cfg.optim_wrapper)
+    if kind is None:
+        known = ' or '.join(k.name for k in WRAPPER_KINDS if not k.amp)
         raise ValueError(
-            f'--amp: {kind} has no variant for mixed precision; it is for '
-            f'optim_wrapper.type {" or ".join(AMP_WRAPPERS)}.'
+            f'--amp: {cfg.optim_wrapper.type} has no variant for mixed '
+            f'precision; it is for optim_wrapper.type {known}.'
         )
-    if kind == 'OptimWrapper' and get_device() == 'cpu':
+    if not (kind.amp or kind.local) and get_device() == 'cpu':
         raise ValueError(
             '--amp: mmengine trains in mixed precision on an accelerator '
             'only, and this machine has none; on a CPU it works with '
             "optim_wrapper.type='mmlocal.LocalOptimWrapper'."
         )
-    cfg.optim_wrapper.type = AMP_WRAPPERS[kind]
+    cfg.optim_wrapper.type = kind._replace(amp=True).name
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The Runner that a config names, by default a ``LocalRunner``."""
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return RUNNERS.get('LocalRunner').from_cfg(cfg)
 
 
 def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:

@@ -14,6 +14,8 @@ from mmengine.device import get_device
 from mmengine.registry import MODEL_WRAPPERS
 from torch.nn.parallel import DistributedDataParallel
 
+from mmlocal.config import find_type, type_name
+
 
 def prepare_cpu_ranks(cfg: Config) -> None:
     """Make a config for several GPUs run on CPUs, over gloo.
@@ -46,12 +48,12 @@ def prepare_cpu_ranks(cfg: Config) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     kind = wrapper.get('type', 'MMDistributedDataParallel')
-    if issubclass(MODEL_WRAPPERS.get(kind), DistributedDataParallel):
+    if issubclass(find_type(kind, MODEL_WRAPPERS), DistributedDataParallel):
         wrapper = {**wrapper, 'type': kind, 'device_ids': None}
     cfg.model_wrapper_cfg = wrapper
     cfg.pop('sync_bn', None)
     for node in _dicts(cfg.model):
-        if node.get('type') == 'SyncBN':
+        if type_name(node.get('type')) == 'SyncBN':
             node.type = 'BN'
 
 

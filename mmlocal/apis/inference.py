@@ -16,6 +16,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmlocal.config import type_name
 from mmlocal.step import to_pixels
 
 from .zoo import get_model
@@ -90,7 +91,11 @@ class Predictor:
         self.classes: Sequence[str] | None = meta.get('classes')
         self.palette: Sequence[Sequence[int]] | None = meta.get('palette')
         pipeline = cfg.test_dataloader.dataset.pipeline
-        pipeline = [t for t in pipeline if not t['type'].startswith('Load')]
+        pipeline = [
+            transform
+            for transform in pipeline
+            if not type_name(transform['type']).startswith('Load')
+        ]
         self.scope = cfg.get('default_scope', 'mmengine')
         with DefaultScope.overwrite_default_scope(self.scope):
             self.pipeline = Compose(pipeline)

@@ -7,11 +7,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-WRAPPER = 'LocalSupervisedBackbone'
-OPTIM_WRAPPERS = {
-    'mmlocal.LocalOptimWrapper': 'OptimWrapper',
-    'mmlocal.LocalAmpOptimWrapper': 'AmpOptimWrapper',
-}
+from mmlocal.config import is_wrapped, wrapper_kind
+
 # What belongs together: a Runner takes a group whole or not at all.
 TRAINING = (
     'train_dataloader',
@@ -56,7 +53,7 @@ def plain_model(model: Mapping[str, Any]) -> ConfigDict:
         ConfigDict: The same, with every ``LocalSupervisedBackbone`` replaced
         by the backbone in it.
     """
-    if str(model.get('type')).rpartition('.')[2] == WRAPPER:
+    if is_wrapped(model):
         model = model['backbone']
     return ConfigDict(
         {
@@ -126,9 +123,10 @@ def _map_training(plain: ConfigDict) -> list[str]:
     """Put mm's own parts where MMLocal's do the same; says which."""
     notes = []
     wrapper = plain.get('optim_wrapper') or {}
-    if wrapper.get('type') in OPTIM_WRAPPERS:
-        new = OPTIM_WRAPPERS[wrapper.type]
-        notes.append(f'optim_wrapper: {new} for {wrapper.type}')
+    kind = wrapper_kind(wrapper)
+    if kind is not None and kind.local:
+        new = kind._replace(local=False).name
+        notes.append(f'optim_wrapper: {new} for {kind.name}')
         wrapper.type = new
         # Only local training can update module by module.
         wrapper.pop('step', None)

@@ -22,8 +22,6 @@ from rich.progress import (
 
 from mmlocal.files import is_whole
 
-from .checkpoints import load_checkpoint
-
 BLOCK = 1 << 18
 # What torch.save writes begins with: the first bytes of a zip archive, or of
 # a pickle, before torch 1.6.
@@ -103,6 +101,9 @@ def check_checkpoint(path: Path) -> None:
     Raises:
         HostError: If it is something else, or a part of it is damaged.
     """
+    # Names are listed without torch.
+    from .checkpoints import load_checkpoint
+
     with path.open('rb') as stream:
         head = stream.read(HEAD)
     _check_head(head)

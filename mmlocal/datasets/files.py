@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from mmengine.config import ConfigDict
 from mmengine.fileio import exists, join_path, list_dir_or_file
 
+from mmlocal.config import type_name
+
 # The official page, what to take from it, and how to lay it out.
 SOURCES = {
     'CamVidDataset': (
@@ -131,8 +133,7 @@ def _leaves(key: str, dataset: dict) -> Iterator[tuple[str, dict]]:
 
 
 def _check_folders(key: str, dataset: dict) -> None:
-    name = getattr(dataset['type'], '__name__', dataset['type'])
-    name = name.rpartition('.')[-1]
+    name = type_name(dataset['type'])
     root = dataset.get('data_root') or ''
     if name in _DOWNLOADS or '://' in root:
         return

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from torch import Tensor, nn
+from torch import nn
 
 from .blocks import block_names
-from .local_heads.base import token_grid
+from .boundary import END, Boundary, Layouts
 from .tracing import Graph, Trace
 
 
@@ -19,10 +19,7 @@ class CutPoint:
     """A submodule before which only one tensor links the network.
 
     Args:
-        name (str): The submodule.
-        channels (int): C of the feature that it takes in.
-        stride (int): Input pixels a feature cell spans, along a side.
-        tokens (bool): Whether the feature is (N, L, C).
+        boundary (Boundary): Of the feature that it takes in.
         depth (int): Weight layers before it, along the longest path.
         place (int): Equal for cut points that cut at the same place, as
             ``layer2`` and ``layer2.0`` do.
@@ -30,13 +27,44 @@ class CutPoint:
             not a single layer inside of another block.
     """
 
-    name: str
-    channels: int
-    stride: int
-    tokens: bool
+    boundary: Boundary
     depth: int
     place: int
     is_block: bool
+
+    @property
+    def name(self) -> str:
+        """The submodule."""
+        return self.boundary.name
+
+
+@dataclass(frozen=True)
+class ModuleParts:
+    """Which module owns what.
+
+    Args:
+        weights (dict[str, int]): Module by name of a trainable parameter of
+            the backbone. By the autograd graph: a class token belongs to the
+            module that reads it.
+        submodules (dict[str, int]): Module in which a submodule begins, by
+            its name.
+    """
+
+    weights: dict[str, int]
+    submodules: dict[str, int]
+
+    def submodules_of(self, index: int) -> list[str]:
+        """Submodules that lie wholly in one module."""
+        return [
+            name
+            for name, owner in self.submodules.items()
+            if owner == index
+            and all(
+                other == index
+                for inner, other in self.submodules.items()
+                if inner.startswith(f'{name}.')
+            )
+        ]
 
 
 @dataclass(frozen=True)
@@ -70,8 +98,9 @@ class CutPoints:
     came before leads through that node.
 
     Args:
-        backbone (nn.Module): Takes a batch of images.
-        input_shape (tuple[int, int, int]): C, H and W of an image; H = W.
+        backbone (nn.Module): Takes a batch of images or signals.
+        input_shape (tuple[int, ...]): C, H and W of an image (H = W), or C
+            and L of a signal.
 
     Attributes:
         valid (dict[str, CutPoint]): By name, in forward order.
@@ -79,35 +108,61 @@ class CutPoints:
         depth (int): Weight layers of the whole backbone, along the longest
             path.
         order (list[str]): All submodules, as the forward reaches them.
+        end (Boundary, optional): Behind the last module: of the backbone's
+            last output. None if that has no layout.
 
     Raises:
         ValueError: If the backbone cannot run on such an input.
     """
 
-    def __init__(self, backbone: nn.Module, input_shape: tuple[int, int, int]):
+    def __init__(self, backbone: nn.Module, input_shape: tuple[int, ...]):
         self.valid: dict[str, CutPoint] = {}
         trace = Trace(backbone, input_shape)
+        features = list(trace.features.values())
+        layouts = Layouts(input_shape, trace.batch_size, features)
         self.rejected, self.order = trace.rejected, trace.order
+        self.end = None
+        if trace.last is not None:
+            self.end = layouts.boundary(END, trace.last)
         graph = Graph(trace.outputs)
         self.depth = graph.total_depth
         blocks = set(block_names(backbone))
         for name, feature in trace.features.items():
             node = feature.grad_fn
             leak = graph.leak(node)
-            layout = _layout(feature, input_shape)
-            if leak or layout is None:
+            boundary = layouts.boundary(name, feature)
+            if leak or boundary is None:
                 self.rejected[name] = leak or (
-                    f'its input of shape {tuple(feature.shape)} is neither '
-                    '(N, C, H, W) nor (N, L, C)'
+                    f'its input of shape {tuple(feature.shape)} is not '
+                    f'{layouts.expected}'
                 )
                 continue
             self.valid[name] = CutPoint(
-                name,
-                *layout,
+                boundary,
                 depth=graph.depth(node),
                 place=graph.place(node, trace.nodes),
                 is_block=name in blocks,
             )
+        self._weights = _first_cuts(backbone, graph, trace, self.valid)
+
+    def modules(self, boundaries: Sequence[str]) -> ModuleParts:
+        """What each module consists of, by its place in the forward.
+
+        Args:
+            boundaries (Sequence[str]): Names of cut points, in forward order.
+        """
+        valid = list(self.valid)
+        cuts = [valid.index(name) for name in boundaries]
+        weights = {
+            name: sum(cut < first for cut in cuts)
+            for name, first in self._weights.items()
+        }
+        starts = [self.order.index(name) for name in boundaries]
+        submodules = {
+            name: sum(start <= place for start in starts)
+            for place, name in enumerate(self.order)
+        }
+        return ModuleParts(weights, submodules)
 
     def blocks(self) -> list[CutPoint]:
         """The cut points before blocks, in forward order.
@@ -155,6 +210,21 @@ class CutPoints:
                 )
         return cuts
 
+    def check_end(self) -> Boundary:
+        """The end of the last module.
+
+        Raises:
+            ValueError: If the backbone's last output has no layout.
+        """
+        if self.end is None:
+            raise ValueError(
+                "model.backbone.local_end: the backbone's last output is no "
+                'map (N, C, H, W), tokens (N, L, C) or sequence (N, C, L), '
+                'which a local head could read: choose an output that is (as '
+                "out_type='raw' of a ViT), or set local_end=False."
+            )
+        return self.end
+
     def _explain(self, name: str) -> str:
         reason = self.rejected.get(name, 'the backbone has no such submodule')
         close = get_close_matches(str(name), self.valid, n=3)
@@ -182,13 +252,23 @@ def summarize(names: Iterable[str]) -> str:
     )
 
 
-def _layout(
-    feature: Tensor, input_shape: tuple[int, int, int]
-) -> tuple[int, int, bool] | None:
-    """(channels, stride, tokens) of a feature, None if it is no map."""
-    side = input_shape[-1]
-    if feature.ndim == 4 and feature.shape[2] == feature.shape[3]:
-        return feature.shape[1], round(side / feature.shape[2]), False
-    if feature.ndim == 3 and (grid := token_grid(feature.shape[1])):
-        return feature.shape[2], round(side / grid[0]), True
-    return None
+def _first_cuts(
+    backbone: nn.Module, graph: Graph, trace: Trace, cuts: Iterable[str]
+) -> dict[str, int]:
+    """Of each trainable weight, the first cut point that it lies before.
+
+    By number, in forward order; weights behind all of them get the next one.
+    """
+    names = {weight: name for name, weight in backbone.named_parameters()}
+    cuts = list(cuts)
+    first = {
+        name: len(cuts)
+        for weight, name in names.items()
+        if weight.requires_grad
+    }
+    for index, cut in reversed(list(enumerate(cuts))):
+        for weight in graph.weights(trace.features[cut].grad_fn):
+            # The image is a leaf, too.
+            if weight in names:
+                first[names[weight]] = index
+    return first

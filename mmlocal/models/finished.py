@@ -10,12 +10,18 @@ from torch.autograd.graph import Node
 
 
 def graph_nodes(tensor: Tensor, known: set[Node]) -> set[Node]:
-    """Nodes of the autograd graph behind ``tensor``, up to ``known`` ones."""
+    """Nodes of the autograd graph behind ``tensor``, up to ``known`` ones.
+
+    Without those of weights, which are no part of one graph: a weight that
+    two modules share has the same node in both.
+    """
     nodes: set[Node] = set()
     stack = [tensor.grad_fn]
     while stack:
         node = stack.pop()
-        if node is not None and node not in nodes and node not in known:
+        if node is None or node in nodes or node in known:
+            continue
+        if not _is_weight(node):
             nodes.add(node)
             stack.extend(_parents(node))
     return nodes
@@ -58,13 +64,19 @@ def _parents(node: Node) -> list[Node | None]:
     return [parent for parent, _ in node.next_functions]
 
 
+def _is_weight(node: Node | None) -> bool:
+    return hasattr(node, 'variable')
+
+
 def _cut_off(output: Tensor, nodes: set[Node]) -> Tensor:
     """Detach an output from a finished module, not from its own layers.
 
     ``nodes`` are those between the module and the output, as the norm layer
     that Swin and ConvNeXt have at each output.
     """
-    weights = [node.variable for node in nodes if hasattr(node, 'variable')]
+    parents = (parent for node in nodes for parent in _parents(node))
+    leaves = dict.fromkeys(filter(_is_weight, parents))
+    weights = [leaf.variable for leaf in leaves]
     if not weights:
         return output.detach()
     return _OwnLayers.apply([output], output.detach(), *weights)

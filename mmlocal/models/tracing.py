@@ -27,7 +27,7 @@ def single_tensor(args: tuple, kwargs: dict) -> int | str | None:
     for key, value in [*enumerate(args), *kwargs.items()]:
         if isinstance(value, Tensor) and value.is_floating_point():
             keys.append(key)
-        elif any(isinstance(item, Tensor) for item in _flatten(value)):
+        elif any(isinstance(item, Tensor) for item in flatten(value)):
             return None
     return keys[0] if len(keys) == 1 else None
 
@@ -50,10 +50,13 @@ class Trace:
         rejected (dict[str, str]): Why others are left out.
         order (list[str]): All that are called, in forward order.
         outputs (list[Node]): Of the backbone.
+        last (Tensor, optional): Its last output.
         nodes (set[Node]): Of all inputs, those of rejected ones too.
     """
 
-    def __init__(self, backbone: nn.Module, input_shape: tuple[int, int, int]):
+    batch_size = 2
+
+    def __init__(self, backbone: nn.Module, input_shape: tuple[int, ...]):
         self.features: dict[str, Tensor] = {}
         self.rejected: dict[str, str] = {}
         self.order: list[str] = []
@@ -67,27 +70,29 @@ class Trace:
         ]
         try:
             with (
-                _plain_eval(backbone),
+                plain_eval(backbone),
                 FakeTensorMode(allow_non_fake_inputs=True),
                 torch.enable_grad(),
             ):
-                image = torch.zeros(2, *input_shape, requires_grad=True)
-                outputs = backbone(image)
+                shape = (self.batch_size, *input_shape)
+                outputs = backbone(torch.zeros(shape, requires_grad=True))
         except Exception as error:
             raise ValueError(
                 f'model.backbone: {type(backbone).__name__} does not run on '
                 f'an input of shape {tuple(input_shape)}: {error}. Set '
                 '`input_shape` of LocalSupervisedBackbone to a (channels, '
-                'height, width) that it takes.'
+                'height, width), or (channels, length), that it takes.'
             ) from error
         finally:
             for hook in hooks:
                 hook.remove()
-        self.outputs = [
-            out.grad_fn
-            for out in _flatten(outputs)
+        found = [
+            out
+            for out in flatten(outputs)
             if isinstance(out, Tensor) and out.grad_fn is not None
         ]
+        self.outputs = [out.grad_fn for out in found]
+        self.last = found[-1] if found else None
         for name, _ in backbone.named_modules():
             if name and name not in self.features:
                 self.rejected.setdefault(name, 'the forward does not call it')
@@ -151,6 +156,12 @@ class Graph:
         """Weight layers on the longest path up to ``node``."""
         return self._depths[self._index[node]]
 
+    def weights(self, node: Node) -> Iterator[Tensor]:
+        """Leaves that ``node`` depends on."""
+        for index in _bits(self._ancestors[self._index[node]]):
+            if hasattr(self._nodes[index], 'variable'):
+                yield self._nodes[index].variable
+
     def place(self, node: Node, inputs: set[Node]) -> int:
         """The node that computed what ``node``, an input, passes on."""
         index = self._index[node]
@@ -186,7 +197,7 @@ class Graph:
 
 
 @contextmanager
-def _plain_eval(backbone: nn.Module) -> Iterator[None]:
+def plain_eval(backbone: nn.Module) -> Iterator[None]:
     """Eval mode without checkpointing, which would hide the graph."""
     flags = ('training', 'with_cp')
     saved = [
@@ -205,12 +216,13 @@ def _plain_eval(backbone: nn.Module) -> Iterator[None]:
             setattr(module, flag, value)
 
 
-def _flatten(value) -> Iterator:
+def flatten(value) -> Iterator:
+    """The leaves of nested lists, tuples and dicts."""
     if isinstance(value, (list, tuple)):
         for item in value:
-            yield from _flatten(item)
+            yield from flatten(item)
     elif isinstance(value, dict):
-        yield from _flatten(list(value.values()))
+        yield from flatten(list(value.values()))
     else:
         yield value
 

@@ -1,11 +1,10 @@
-"""Where to cut for memory, planned when the model is built."""
+"""Where to cut for memory, planned before the model is built."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import random
-import sys
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +16,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
-from mmengine.runner import Runner
 
+from mmlocal.config import trained_model
 from mmlocal.models.checkpointing import MODES
 from mmlocal.models.cut_points import CutPoints, Split
 from mmlocal.registry import PARTITIONS
@@ -36,6 +35,7 @@ KEYS = (
     'model',
     'optim_wrapper',
     'train_dataloader',
+    'train_pipeline',
 )
 
 
@@ -44,25 +44,55 @@ class _PlannedPartition(metaclass=ABCMeta):
 
     What a split takes depends on more than the backbone: on the other heads,
     the batch, the crop, the optimizer and the precision. So the whole config
-    is needed: that of the Runner that builds the model, or ``config``. The
-    main process plans, as for a GPU, and tells the others; the plan is kept
-    in ``memory_plan.json`` of the work dir.
+    is needed: a :class:`LocalRunner` hands it to :meth:`split_for`, and
+    writes the answer into it. Called with cut points alone, as every
+    partition, it needs ``config``.
     """
+
+    needs_config = True
 
     def __init__(self, config: str | dict | None = None):
         self.config = config
 
     def __call__(self, points: CutPoints) -> Split:
-        """Choose among cut points.
+        """Choose by ``config``.
 
         Raises:
-            ValueError: If the config is not known, or no split will do.
+            ValueError: If there is none, or no split will do.
         """
-        cfg, work_dir = self._find_config()
+        if self.config is None:
+            raise ValueError(
+                f'model.backbone.boundaries: {type(self).__name__} needs the '
+                'whole config (batch, crop, optimizer, heads) before the '
+                'model is built. Train with tools/train.py, or write '
+                "runner_type='mmlocal.LocalRunner' and build the Runner with "
+                'RUNNERS.build(cfg). Without a Runner, write the boundaries '
+                'that a run has put into the config in its work dir, or that '
+                'tools/plan_memory.py names, or add '
+                "config='path/to/config.py' to the partition."
+            )
+        return self.split_for({})
+
+    def split_for(self, cfg: dict, work_dir: str | None = None) -> Split:
+        """Choose for a config.
+
+        The main process plans, as for a GPU, and tells the others; call it
+        on all of them.
+
+        Args:
+            cfg (dict): The whole config; ``config`` of the partition goes
+                first.
+            work_dir (str, optional): The plan is kept in its
+                ``memory_plan.json``, and recalled if it was made for the
+                same config.
+
+        Raises:
+            ValueError: If no split will do.
+        """
         answers: list[Any] = [None]
         if is_main_process():
             try:
-                answers = [self._recall_or_plan(cfg, work_dir)]
+                answers = [self._recall_or_plan(self._parts(cfg), work_dir)]
             except (ValueError, RuntimeError) as error:
                 # The others wait for an answer.
                 answers = [error]
@@ -75,22 +105,14 @@ class _PlannedPartition(metaclass=ABCMeta):
     def plan(self, planner: Planner) -> Split:
         """Choose a split."""
 
-    def _find_config(self) -> tuple[dict, str | None]:
-        if isinstance(self.config, dict):
-            return self.config, None
-        if self.config is not None:
-            return Config.fromfile(self.config), None
-        runner = _runner_at_work()
-        if runner is None:
-            raise ValueError(
-                f'model.backbone.boundaries: {type(self).__name__} needs the '
-                'whole config (batch, crop, optimizer, heads), which is known '
-                'only where a Runner builds the model. Otherwise add '
-                "config='path/to/config.py' to it, or write the boundaries "
-                f'that tools/plan_memory.py or {FILE} in the work dir of a '
-                'run name.'
-            )
-        return runner.cfg, runner.work_dir
+    def _parts(self, cfg: dict) -> dict[str, Any]:
+        if isinstance(self.config, str):
+            cfg = Config.fromfile(self.config)
+        elif self.config is not None:
+            cfg = self.config
+        parts = {key: cfg.get(key) for key in KEYS}
+        parts['model'] = trained_model(parts['model'])
+        return parts
 
     def _recall_or_plan(
         self, cfg: dict, work_dir: str | None
@@ -106,7 +128,10 @@ class _PlannedPartition(metaclass=ABCMeta):
 
         print_log('planning where to cut for memory ...', logger='current')
         with _random_numbers_kept():
-            planner = Planner(Simulator(Setting(cfg)))
+            setting = Setting(cfg)
+            if setting.checkpointing is not None:
+                raise ValueError(_both_checkpointing(self))
+            planner = Planner(Simulator(setting))
             split = self.plan(planner)
             found = planner.measure(split)
         share = found.peak / planner.end_to_end.peak
@@ -124,8 +149,7 @@ class _PlannedPartition(metaclass=ABCMeta):
             report.write_json(path, content | report.to_dict(found))
         return answer
 
-    def _fingerprint(self, cfg: dict) -> str:
-        parts = {key: cfg.get(key) for key in KEYS}
+    def _fingerprint(self, parts: dict[str, Any]) -> str:
         asked = {k: v for k, v in vars(self).items() if k != 'config'}
         text = json.dumps(
             [type(self).__name__, asked, parts, __version__],
@@ -144,7 +168,7 @@ class MemoryBalanced(_PlannedPartition):
         checkpointing (str, optional): Of all modules; see
             :class:`LocalSupervisedBackbone`. Defaults to None.
         config (str | dict, optional): The whole config, or its file, where
-            no Runner builds the model.
+            no :class:`LocalRunner` builds the model.
 
     Raises:
         ValueError: If K or the mode is impossible.
@@ -181,7 +205,7 @@ class MemoryBudget(_PlannedPartition):
             On a GPU leave 1 to 2 GB of the card for CUDA itself.
         max_modules (int): Largest K. Defaults to 6.
         config (str | dict, optional): The whole config, or its file, where
-            no Runner builds the model.
+            no :class:`LocalRunner` builds the model.
 
     Raises:
         ValueError: If the budget is no size, or nothing fits.
@@ -215,19 +239,14 @@ class MemoryBudget(_PlannedPartition):
         return found.split
 
 
-def _runner_at_work() -> Runner | None:
-    """The Runner that builds the model right now.
-
-    mmengine hands a model's config to the registry alone; what surrounds it
-    is found on the stack.
-    """
-    frame = sys._getframe()
-    while frame is not None:
-        found = frame.f_locals.get('self')
-        if isinstance(found, Runner):
-            return found
-        frame = frame.f_back
-    return None
+def _both_checkpointing(partition: _PlannedPartition) -> str:
+    message = (
+        'model.backbone.checkpointing (or with_cp of the inner backbone) is '
+        f'for {type(partition).__name__} to choose: remove it'
+    )
+    if 'checkpointing' in vars(partition):
+        message += ", or write boundaries.checkpointing='block' in its place"
+    return f'{message}.'
 
 
 @contextmanager

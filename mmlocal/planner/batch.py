@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from mmengine.registry import DATASETS
 
+from mmlocal.config import find_type, type_name
+
 # Which transform fixes the size of what it hands on, and in which key.
 # mm writes crops as (height, width), scales as (width, height).
 SIZES = {
@@ -62,7 +64,7 @@ def image_size_of(cfg: dict) -> tuple[int, int]:
         return _pair(drawn)
     transforms = dataset.get('pipeline') or cfg.get('train_pipeline') or []
     for transform in reversed(list(_nested(transforms))):
-        name = str(transform.get('type')).rpartition('.')[2]
+        name = type_name(transform.get('type'))
         key, order = SIZES.get(name, (None, None))
         value = transform.get(key)
         if value is None or isinstance(value, float):
@@ -148,7 +150,7 @@ def _nested(transforms: Any) -> Iterator[dict]:
 
 def _default_image_size(dataset: dict) -> Any:
     """Of data sets that draw their images."""
-    kind = DATASETS.get(dataset['type']) if 'type' in dataset else None
+    kind = find_type(dataset.get('type'), DATASETS)
     if kind is None:
         return None
     size = signature(kind).parameters.get('image_size')

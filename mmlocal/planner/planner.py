@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from mmlocal.config import LOCAL_BACKBONE, has_hook
 from mmlocal.models.checkpointing import MODES
 from mmlocal.models.cut_points import Split
 
@@ -54,6 +56,10 @@ class Planner:
     Args:
         simulator (Simulator): Of the config.
         progress (Callable[[str], None], optional): Is told what is done.
+
+    Attributes:
+        unavailable (dict[str, str]): Why the network cannot be trained by a
+            schedule, by the schedule's name.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class Planner:
     ):
         self.simulator = simulator
         self.progress = progress or (lambda text: None)
+        self.unavailable: dict[str, str] = {}
         self._reports: dict[str, StepReport] = {}
 
     @cached_property
@@ -96,7 +103,10 @@ class Planner:
 
     def row(self, name: str, split: Split) -> Row:
         """A split beside end to end."""
-        report, base = self.measure(split), self.end_to_end
+        return self._row(name, self.measure(split))
+
+    def _row(self, name: str, report: StepReport) -> Row:
+        base = self.end_to_end
         return Row(
             name,
             report,
@@ -107,17 +117,60 @@ class Planner:
     def compare(self, max_modules: int = 4) -> list[Row]:
         """End to end and K = 2, 3, ... at their best cuts.
 
-        Each with all modes of checkpointing; plans are run in full.
+        Each with all modes of checkpointing, and without checkpointing also
+        one module at a time; plans are run in full.
         """
         rows = []
         for num_modules in range(1, max_modules + 1):
             if num_modules - 1 > len(self.simulator.candidates):
                 break
+            others: list[Row] = []
             for mode in self.modes:
                 name = 'end to end' if num_modules == 1 else f'K={num_modules}'
                 best = self.balanced(num_modules, mode)
                 rows.append(self.row(name, best.split))
+                if num_modules > 1 and mode is None:
+                    others += self.schedules(best.split)
+            rows += others
         return rows
+
+    def one_at_a_time(self, split: Split, cached: bool = False) -> StepReport:
+        """Modules trained one after another, with the others frozen.
+
+        Args:
+            split (Split): Where to cut and what to checkpoint.
+            cached (bool): Whether each trains from stored features.
+
+        Returns:
+            StepReport: Of the module that takes the most memory, with the
+            FLOPs of one step of each module.
+
+        Raises:
+            ValueError: If ``cached``, and the backbone is no chain.
+        """
+        reports = []
+        for index in range(len(split.boundaries) + 1):
+            self.progress(f'running module {index + 1} alone')
+            report = self.simulator.measure_module(split, index, cached)
+            reports.append(report)
+        flops = Counter()
+        for report in reports:
+            flops.update(report.flops)
+        return replace(max(reports, key=_peak), flops=dict(flops))
+
+    def schedules(self, split: Split) -> list[Row]:
+        """Other ways to train the modules of a split than all at once."""
+        rows = [('one at a time', False), ('one at a time, cached', True)]
+        found = []
+        for name, cached in rows:
+            try:
+                report = self.one_at_a_time(split, cached)
+            except ValueError as error:
+                self.unavailable[name] = str(error)
+                continue
+            count = len(split.boundaries) + 1
+            found.append(self._row(f'K={count}, {name}', report))
+        return found
 
     def balanced(
         self, num_modules: int, mode: str | None = None
@@ -255,12 +308,14 @@ def config_lines(report: StepReport, setting: Setting, base: str) -> str:
             return 'end to end fits: no change is needed'
         lines = [
             '_delete_=True',
-            "type='mmlocal.LocalSupervisedBackbone'",
+            f'type={LOCAL_BACKBONE!r}',
             'backbone=_base_.model.backbone',
             *lines,
             f'local_heads=dict({_arguments(setting.proposed_heads)})',
         ]
-        hooks = [*setting.hooks, {'type': 'mmlocal.LocalLossHook'}]
+        hooks = list(setting.hooks)
+        if not has_hook(hooks, 'LocalLossHook'):
+            hooks.append({'type': 'mmlocal.LocalLossHook'})
         wrapper = 'mmlocal.LocalDistributedDataParallel'
         before = f'_base_ = {base!r}\n'
         after = (

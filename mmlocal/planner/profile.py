@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from mmengine.model import ModuleList
 from torch import Tensor
-from torch.autograd.graph import Node
 
 from mmlocal.models.cut_points import Split
 from mmlocal.models.finished import graph_nodes
+from mmlocal.models.module_training import ModuleTraining, ask_for_gradient
 from mmlocal.step import LocalStep
 
 from .recorder import GRADIENTS, OPTIMIZER, PARAMETERS, SIDES, Recorder
-from .simulator import Simulator, follow_update, in_phase
+from .simulator import Simulator, in_phase
 
 HEADS = 'local heads'
 PIXELS = 'pixels'
@@ -125,7 +128,7 @@ def profile(
             does not depend on the mode. Defaults to True.
     """
     backbone = simulator.backbone
-    backbone.set_split(Split([], mode), ModuleList(), [])
+    backbone.set_split(Split([], mode), ModuleList(), None)
     tried = []
     if heads:
         tried = list(map(simulator.trial_head, simulator.candidates))
@@ -136,35 +139,33 @@ def profile(
     ):
         probe = _Probe(simulator, recorder, tried)
         backbone.boundaries = list(simulator.candidates)
-        # Stands in for training a module with its head.
-        backbone._train_module = probe.at_cut
+        backbone.module_training = partial(_Units, probe)
         handles = [
             backbone.register_forward_pre_hook(probe.at_start),
             backbone.register_forward_hook(probe.at_end),
         ]
-        step = wrap.step
-
-        def update(**kwargs) -> None:
-            probe.before_update()
-            step(**kwargs)
-            probe.after_update()
-
-        backward = wrap.backward
-
-        def propagate(loss: Tensor, **kwargs) -> None:
-            probe.before_backward()
-            backward(loss, **kwargs)
-
-        wrap.step, wrap.backward = update, propagate
-        follow_update(wrap, recorder)
+        wrap.during = probe.during
         try:
             simulator.model.train_step(batch, wrap)
         finally:
             for handle in handles:
                 handle.remove()
             backbone.boundaries = []
-            del backbone._train_module
+            del backbone.module_training
     return probe.profile
+
+
+class _Units(ModuleTraining):
+    """Lets a probe train each piece of the network."""
+
+    def __init__(self, probe: _Probe, *args):
+        super().__init__(*args)
+        self.probe = probe
+
+    def at_boundary(self, index: int, feat: Tensor) -> Tensor:
+        """Train the piece alone; what the next one gets."""
+        self.finished.update(graph_nodes(feat, self.finished))
+        return self.probe.at_cut(self.step, index, feat)
 
 
 class _Probe:
@@ -177,7 +178,6 @@ class _Probe:
             weights = [*head.parameters(), *head.buffers()]
             recorder.track_all(weights, HEADS)
         self.profile = Profile(list(simulator.candidates))
-        self.anchor = torch.zeros((), requires_grad=True)
         self.entry = self.kept = 0
         self.sides: list[tuple[int, int]] = []
         live = recorder.live
@@ -188,12 +188,21 @@ class _Probe:
         """Before the backbone."""
         self._enter()
 
-    def at_cut(
-        self, step: LocalStep, finished: set[Node], index: int, feat: Tensor
-    ) -> Tensor:
+    @contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Take the figures of the last backward and of the update."""
+        if phase == 'backward':
+            self.before_backward()
+        else:
+            self.before_update()
+        with in_phase(self.recorder, phase):
+            yield
+        if phase == 'update':
+            self.profile.update = self.recorder.since_mark.new_peak
+
+    def at_cut(self, step: LocalStep, index: int, feat: Tensor) -> Tensor:
         """Train a unit alone, then try the head on its output."""
         recorder = self.recorder
-        finished.update(graph_nodes(feat, finished))
         forward = recorder.since_mark
         before, gradients = recorder.total, recorder.live[GRADIENTS]
         recomputed = recorder.flops['recompute']
@@ -213,7 +222,7 @@ class _Probe:
         if self.heads:
             self.profile.heads.append(self._try_head(step, index, feat))
         self._enter()
-        return _AskForGradient.apply(feat, self.anchor)
+        return ask_for_gradient(feat)
 
     def at_end(self, module: Any, args: tuple, outputs: Any) -> Any:
         """Behind the backbone: heads propagate to what earlier units gave."""
@@ -252,10 +261,6 @@ class _Probe:
             sides=self.sides,
         )
         recorder.mark()
-
-    def after_update(self) -> None:
-        """Behind the optimizer's step."""
-        self.profile.update = self.recorder.since_mark.new_peak
 
     def _enter(self) -> None:
         recorder = self.recorder
@@ -315,22 +320,6 @@ class _Probe:
             torch.autocast('cpu', enabled=False),
         ):
             output.backward(gradient)
-
-
-class _AskForGradient(torch.autograd.Function):
-    """Makes a unit compute its input's gradient, as inside of a module.
-
-    A leaf that requires grad would do so too, but nodes of finished units
-    would keep it.
-    """
-
-    @staticmethod
-    def forward(ctx, feat: Tensor, anchor: Tensor) -> Tensor:
-        return feat.view_as(feat)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[None, None]:
-        return None, None
 
 
 def _unit(band: str | None) -> int:

@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 
-from .batch import batch_size_of, image_size_of, num_classes_of, task_of
+from mmlocal.config import (
+    LOCAL_BACKBONE,
+    WRAPPER_KINDS,
+    has_hook,
+    is_planned,
+    is_wrapped,
+    type_name,
+    wrapper_kind,
+)
 
-WRAPPERS = {
-    'OptimWrapper': 'mmlocal.LocalOptimWrapper',
-    'AmpOptimWrapper': 'mmlocal.LocalAmpOptimWrapper',
-}
-# Partitions that a plan resolves.
-PLANNED = ('mmlocal.Memory', 'Memory')
+from .batch import batch_size_of, image_size_of, num_classes_of, task_of
 
 
 class Setting:
@@ -38,6 +41,7 @@ class Setting:
         boundaries (list | str | dict): As in the config.
         checkpointing (str | Sequence | None): As in the config.
         head_cfgs (dict | Sequence): Of local heads.
+        local_end (bool): Whether the last module has one, too.
         proposed_heads (dict | None): Local heads to add, if it has none.
         is_local (bool): Whether the config trains locally already.
         optim_cfg (dict): Of the optimizer wrapper.
@@ -67,7 +71,7 @@ class Setting:
         self.batch_size = batch_size or batch_size_of(cfg)
         self.image_size = image_size or image_size_of(cfg)
         self.optim_cfg = _optim_cfg(cfg, amp)
-        self.amp = self.optim_cfg['type'] == WRAPPERS['AmpOptimWrapper']
+        self.amp = wrapper_kind(self.optim_cfg).amp
         self.dtype = torch.float32
         if self.amp:
             self.dtype = _half(self.optim_cfg, device)
@@ -75,7 +79,7 @@ class Setting:
             self.optim_cfg['dtype'] = name
         self.by_module = self.optim_cfg.get('step') == 'module'
         self.hooks = [dict(hook) for hook in cfg.get('custom_hooks') or ()]
-        self.ema = any('EMAHook' in str(hook['type']) for hook in self.hooks)
+        self.ema = has_hook(self.hooks, 'EMAHook')
         self.model = _without_downloads(deepcopy(cfg['model']))
         if cfg.get('data_preprocessor') is not None:
             # As Runner does.
@@ -93,24 +97,20 @@ class Setting:
     @property
     def optimizer(self) -> str:
         """Its type."""
-        return str(self.optim_cfg['optimizer']['type'])
+        return type_name(self.optim_cfg['optimizer']['type'])
 
     @property
     def is_planned(self) -> bool:
         """Whether the boundaries are left to a plan."""
-        kind = (
-            self.boundaries.get('type')
-            if isinstance(self.boundaries, dict)
-            else ''
-        )
-        return str(kind).startswith(PLANNED)
+        return is_planned(self.boundaries)
 
     def _read_backbone(self) -> None:
         backbone = self.model['backbone']
-        self.is_local = 'LocalSupervisedBackbone' in str(backbone['type'])
+        self.is_local = is_wrapped(backbone)
         wrapped = backbone if self.is_local else {'backbone': backbone}
         self.boundaries = wrapped.get('boundaries') or []
         self.checkpointing = wrapped.get('checkpointing')
+        self.local_end = bool(wrapped.get('local_end'))
         if wrapped['backbone'].get('with_cp'):
             self.checkpointing = 'block'
         self.head_cfgs = wrapped.get('local_heads')
@@ -122,7 +122,7 @@ class Setting:
             wrapped.get('input_shape') or _trace_shape(wrapped['backbone'])
         )
         self.model['backbone'] = {
-            'type': 'mmlocal.LocalSupervisedBackbone',
+            'type': LOCAL_BACKBONE,
             'backbone': wrapped['backbone'],
         }
         # mmseg writes `pretrained` into the backbone while it builds it.
@@ -147,17 +147,17 @@ def _optim_cfg(cfg: dict, amp: bool | None) -> dict:
             'of its state is unknown; write '
             "optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01))."
         )
-    kind = optim_cfg.get('type') or 'OptimWrapper'
-    kind = WRAPPERS.get(kind, kind)
-    if kind not in WRAPPERS.values():
+    kind = wrapper_kind(optim_cfg)
+    if kind is None:
+        names = ', '.join(known.name for known in WRAPPER_KINDS)
         raise ValueError(
-            f'optim_wrapper.type: the planner knows {", ".join(WRAPPERS)} '
-            f"and MMLocal's, not {kind!r}."
+            f'optim_wrapper.type: the planner knows {names}, not '
+            f'{optim_cfg["type"]!r}.'
         )
     if amp is not None:
-        kind = list(WRAPPERS.values())[amp]
-    optim_cfg['type'] = kind
-    if kind == WRAPPERS['OptimWrapper']:
+        kind = kind._replace(amp=amp)
+    optim_cfg['type'] = kind._replace(local=True).name
+    if not kind.amp:
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             optim_cfg.pop(key, None)
     return optim_cfg
@@ -173,7 +173,10 @@ def _half(optim_cfg: dict, device: str) -> torch.dtype:
 def _without_downloads(node: Any) -> Any:
     if isinstance(node, dict):
         init_cfg = node.get('init_cfg')
-        if isinstance(init_cfg, dict) and init_cfg['type'] == 'Pretrained':
+        if (
+            isinstance(init_cfg, dict)
+            and type_name(init_cfg['type']) == 'Pretrained'
+        ):
             node['init_cfg'] = None
         for value in node.values():
             _without_downloads(value)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+)
 from copy import deepcopy
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from mmengine.model import ModuleList, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
-from torch import nn
+from torch import Tensor, nn
 
 from mmlocal.fake_tensors import (
     FakeTensorMode,
@@ -24,10 +29,15 @@ from mmlocal.fake_tensors import (
 from mmlocal.models.backbones import LocalSupervisedBackbone
 from mmlocal.models.backbones.local_supervised import resolve_partition
 from mmlocal.models.blocks import innermost_blocks
+from mmlocal.models.boundary import Boundary
+from mmlocal.models.calls import Calls
+from mmlocal.models.chain import Chain
 from mmlocal.models.checkpointing import parse_modes
-from mmlocal.models.cut_points import CutPoint, CutPoints, Split
-from mmlocal.models.local_heads.base import build_local_heads
+from mmlocal.models.cut_points import CutPoints, Split
+from mmlocal.models.local_heads.base import binds, build_local_heads
+from mmlocal.models.module_training import ModuleTraining
 from mmlocal.registry import MODELS
+from mmlocal.step import Stopped, only_module
 
 from .autocast import CudaAutocast
 from .batch import make_batch
@@ -101,9 +111,12 @@ class Simulator:
         inner = real.backbone.backbone
         self.can_checkpoint = bool(innermost_blocks(inner))
         self.points = CutPoints(inner, setting.input_shape)
+        calls = Calls(inner, setting.input_shape)
         self.model = self.adopt(real)
         self.model.train()
-        self._heads: dict[tuple, nn.Module] = {}
+        self.backbone.calls = calls
+        self.backbone.local_end = setting.local_end
+        self._heads: dict[Boundary, nn.Module] = {}
 
     def building(self) -> AbstractContextManager:
         """Where modules are built."""
@@ -153,26 +166,33 @@ class Simulator:
         for key in ('recon_weight', 'task_weight'):
             if isinstance(cfg.get(key), (list, tuple)):
                 cfg[key] = max(cfg[key])
-        key = (cut.channels, cut.stride, cut.tokens)
+        key = replace(cut.boundary, name='')
         if key not in self._heads:
-            (self._heads[key],) = self._build_heads(cfg, [cut])
-        return self.adopt(self._heads[key])
+            (self._heads[key],) = self._build_heads(cfg, [cut.boundary])
+        head = self.adopt(self._heads[key])
+        if binds(head):
+            inner = self.backbone.backbone
+            chain = Chain(inner, [name], self.backbone.calls)
+            head.bind([chain.blocks(0), chain.blocks(1)])
+        return head
 
     def _build_heads(
-        self, cfgs: dict | Sequence[dict], cuts: list[CutPoint]
+        self, cfgs: dict | Sequence[dict], places: list[Boundary]
     ) -> ModuleList:
         with self.building():
-            heads = build_local_heads(deepcopy(cfgs), cuts)
+            heads = build_local_heads(deepcopy(cfgs), places)
             return revert_sync_batchnorm(heads)
 
     def prepare(self, split: Split) -> None:
         """Cut the model, with a head of its own at each cut."""
-        cuts = [self.points.valid[name] for name in split.boundaries]
+        places = [self.points.valid[n].boundary for n in split.boundaries]
+        if self.setting.local_end:
+            places.append(self.points.check_end())
         cfgs = self.setting.head_cfgs
-        if not isinstance(cfgs, dict) and len(cfgs) != len(cuts):
-            cfgs = [cfgs[min(i, len(cfgs) - 1)] for i in range(len(cuts))]
-        heads = ModuleList(map(self.adopt, self._build_heads(cfgs, cuts)))
-        self.backbone.set_split(split, heads, self.points.order)
+        if not isinstance(cfgs, dict) and len(cfgs) != len(places):
+            cfgs = [cfgs[min(i, len(cfgs) - 1)] for i in range(len(places))]
+        heads = ModuleList(map(self.adopt, self._build_heads(cfgs, places)))
+        self.backbone.set_split(split, heads, self.points)
 
     def measure(
         self, split: Split, batch_size: int | None = None, keep: bool = False
@@ -186,14 +206,89 @@ class Simulator:
         """
         self.prepare(split)
         size = batch_size or self.setting.batch_size
-        with self.step(size) as (recorder, wrap, batch):
+        return self._run(split, size, self.model.train_step, keep)
+
+    def measure_module(
+        self, split: Split, index: int, cached: bool = False
+    ) -> StepReport:
+        """One step that trains one module, while the others are frozen.
+
+        Args:
+            split (Split): Where to cut and what to checkpoint.
+            index (int): Of the module, from 0.
+            cached (bool): Whether its input has been computed before. If not,
+                the modules before it run without gradient.
+
+        Raises:
+            ValueError: If ``cached``, and the backbone is no chain.
+        """
+        self.prepare(split)
+        size = self.setting.batch_size
+        with self.module_step(index, size, cached) as (train, feat):
+            return self._run(split, size, train, given=feat)
+
+    @contextmanager
+    def module_step(
+        self, index: int, batch_size: int, cached: bool = False
+    ) -> Iterator[tuple[Callable[[dict, OptimWrapper], None], Tensor | None]]:
+        """Training steps of one module, with the others frozen.
+
+        Args:
+            index (int): Of the module, from 0.
+            batch_size (int): Images.
+            cached (bool): Whether its input has been computed before.
+
+        Yields:
+            tuple: The step, and the stored feature, if it reads one.
+        """
+        backbone, feat = self.backbone, None
+        if cached and index:
+            feat = self._module_input(index, batch_size)
+
+        def train_step(batch: dict, wrap: OptimWrapper) -> None:
+            alone = backbone.alone(index, feat) if cached else nullcontext()
+            with alone:
+                try:
+                    self.model.train_step(batch, wrap)
+                except Stopped:
+                    wrap.finish()
+
+        with only_module(self.model, index):
+            yield train_step, feat
+
+    def _module_input(self, index: int, batch_size: int) -> Tensor:
+        chain = self.backbone.chain
+        shape = self.setting.input_shape[:1] + self.setting.image_size
+        weight = next(self.backbone.parameters())
+        with self.scope(), torch.no_grad():
+            feat = weight.new_zeros((batch_size, *shape))
+            for before in range(index):
+                feat = chain.run(before, feat)
+        return feat
+
+    def _run(
+        self,
+        split: Split,
+        batch_size: int,
+        train_step: Callable[[dict, OptimWrapper], Any],
+        keep: bool = False,
+        given: Tensor | None = None,
+    ) -> StepReport:
+        with self.step(batch_size) as (recorder, wrap, batch):
             recorder.keep = keep
-            count = len(split.boundaries) + 1
-            names = [f'module {k + 1}' for k in range(count)]
+            if given is not None:
+                recorder.track(given, BATCH)
+            names = [
+                f'module {k + 1}' for k in range(len(split.boundaries) + 1)
+            ]
             recorder.band = names[0]
             outputs = _watch_outputs(self.backbone, recorder)
-            _follow_modules(wrap, recorder, iter(names[1:]))
-            self.model.train_step(batch, wrap)
+            wrap.during = partial(in_phase, recorder)
+            self.backbone.module_training = partial(_InBands, recorder, names)
+            try:
+                train_step(batch, wrap)
+            finally:
+                del self.backbone.module_training
             unread = {
                 path: size
                 for path, (number, size) in outputs.items()
@@ -201,7 +296,7 @@ class Simulator:
             }
         return StepReport(
             split,
-            size,
+            batch_size,
             recorder.peak,
             {band: size for band, size in recorder.peak_bands.items() if size},
             dict(recorder.flops),
@@ -276,16 +371,16 @@ class Simulator:
         wrap.optimizer.zero_grad()
 
 
-def _state(wrap: OptimWrapper) -> list[torch.Tensor]:
+def _state(wrap: OptimWrapper) -> list[Tensor]:
     return [
         value
         for state in wrap.optimizer.state.values()
         for value in state.values()
-        if isinstance(value, torch.Tensor)
+        if isinstance(value, Tensor)
     ]
 
 
-def _batch_tensors(batch: dict) -> list[torch.Tensor]:
+def _batch_tensors(batch: dict) -> list[Tensor]:
     found = list(batch['inputs'])
     for sample in batch['data_samples']:
         label = getattr(sample, 'gt_sem_seg', None)
@@ -293,31 +388,18 @@ def _batch_tensors(batch: dict) -> list[torch.Tensor]:
     return found
 
 
-def _follow_modules(
-    wrap: OptimWrapper, recorder: Recorder, names: Iterator[str]
-) -> None:
-    """Tell the recorder which module runs, and in which phase."""
+class _InBands(ModuleTraining):
+    """Counts what each module makes in a band of its own."""
 
-    def local_backward(loss: torch.Tensor) -> None:
-        with in_phase(recorder, 'backward'):
-            propagate(loss)
-        recorder.band = next(names)
+    def __init__(self, recorder: Recorder, bands: list[str], *args):
+        super().__init__(*args)
+        self.recorder, self.bands = recorder, bands
 
-    propagate = wrap.local_backward
-    wrap.local_backward = local_backward
-    follow_update(wrap, recorder)
-
-
-def follow_update(wrap: OptimWrapper, recorder: Recorder) -> None:
-    """Tell the recorder of the last backward and of the update."""
-    for method, phase in (('backward', 'backward'), ('step', 'update')):
-        original = getattr(wrap, method)
-
-        def run(*args, original=original, phase=phase, **kwargs):
-            with in_phase(recorder, phase):
-                return original(*args, **kwargs)
-
-        setattr(wrap, method, run)
+    def at_boundary(self, index: int, feat: Tensor) -> Tensor:
+        """Train a module; what comes then belongs to the next."""
+        passed = super().at_boundary(index, feat)
+        self.recorder.band = self.bands[index + 1]
+        return passed
 
 
 @contextmanager
@@ -341,7 +423,7 @@ def _watch_outputs(
         if not isinstance(outputs, (tuple, list)):
             return
         for index, output in enumerate(outputs):
-            if isinstance(output, torch.Tensor):
+            if isinstance(output, Tensor):
                 size, _ = recorder.find(output)
                 found[f'outs[{index}]'] = (recorder.serial(output), size)
         recorder.read.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -107,6 +107,46 @@ class Trial(Simulator):
             warmup (int): How many run before. Defaults to 2.
         """
         self.prepare(split)
+        return self._time(self.model.train_step, batch_size, steps, warmup)
+
+    def time_modules(
+        self,
+        split: Split,
+        batch_size: int,
+        steps: int,
+        warmup: int = 2,
+        cached: bool = False,
+    ) -> Timing:
+        """As :meth:`time`, of modules that are trained one after another.
+
+        Args:
+            split (Split): Where to cut and what to checkpoint.
+            batch_size (int): Images.
+            steps (int): How many of each module are timed.
+            warmup (int): How many run before. Defaults to 2.
+            cached (bool): Whether modules read stored features.
+
+        Returns:
+            Timing: A step of every module, and the largest peak.
+        """
+        self.prepare(split)
+        timings = []
+        for index in range(len(split.boundaries) + 1):
+            with self.module_step(index, batch_size, cached) as (train, _):
+                timings.append(self._time(train, batch_size, steps, warmup))
+        return Timing(
+            list(map(sum, zip(*(t.seconds for t in timings), strict=True))),
+            max(timing.allocated for timing in timings),
+            max(timing.reserved for timing in timings),
+        )
+
+    def _time(
+        self,
+        train_step: Callable[[dict, OptimWrapper], object],
+        batch_size: int,
+        steps: int,
+        warmup: int,
+    ) -> Timing:
         on_cuda = self.where.type == 'cuda'
         seconds = []
         with self.trainer(batch_size) as (wrap, batch):
@@ -114,7 +154,7 @@ class Trial(Simulator):
                 if index == warmup and on_cuda:
                     torch.cuda.reset_peak_memory_stats()
                 begin = time.perf_counter()
-                self.model.train_step(batch, wrap)
+                train_step(batch, wrap)
                 if on_cuda:
                     torch.cuda.synchronize()
                 if index >= warmup:

@@ -85,7 +85,7 @@ BACKBONES = {
 def test_vgg_modules_of_dgl(points_of):
     """Channels and strides: a cut behind each convolution but the last."""
     cuts = points_of('vgg13').check(PUBLISHED_SPLITS['dgl/vgg13-k10'])
-    sizes = [(cut.channels, 224 // cut.stride) for cut in cuts]
+    sizes = [(c.boundary.channels, 224 // c.boundary.stride) for c in cuts]
     assert sizes == [
         *2 * [(64, 224)],
         *2 * [(128, 112)],
@@ -98,9 +98,9 @@ def test_vgg_modules_of_dgl(points_of):
 def test_modules_of_infopro_on_imagenet_and_cityscapes(points_of):
     points = points_of('resnet101')
     (cut,) = points.check(PUBLISHED_SPLITS['infopro/resnet101'])
-    assert (cut.channels, cut.stride) == (512, 8)
+    assert (cut.boundary.channels, cut.boundary.stride) == (512, 8)
     (cut,) = points.check(PUBLISHED_SPLITS['infopro/deeplabv3-r101'])
-    assert cut.channels == 1024
+    assert cut.boundary.channels == 1024
     assert cut.depth == 1 + 3 * (3 + 4 + 13)
 
 

@@ -116,12 +116,27 @@ def test_lines_to_paste_are_a_config(planner):
     assert backbone.checkpointing == ['block', None]
 
 
+def test_schedules_in_the_table(planner):
+    """One module at a time takes less, and from features computes least."""
+    split = planner.balanced(3).split
+    together = planner.row('K=3', split)
+    alone, cached = planner.schedules(split)
+    assert [alone.name, cached.name] == [
+        'K=3, one at a time',
+        'K=3, one at a time, cached',
+    ]
+    assert alone.report.peak <= together.report.peak
+    assert alone.extra > together.extra >= cached.extra
+    assert not planner.unavailable
+
+
 def test_table_json_and_picture(planner, tmp_path):
     rows = planner.compare(2)
     names = {(row.name, row.report.split.checkpointing[0]) for row in rows}
-    assert len(names) == len(rows) == 6
+    # Three modes each, and K=2 one module at a time, cached or not.
+    assert len(names) == len(rows) == 8
     assert rows[0].share == 1 and rows[0].extra == 0
-    assert report.table(rows, rows[0].report.peak).row_count == 6
+    assert report.table(rows, rows[0].report.peak).row_count == 8
     path = tmp_path / 'deep' / 'plan.json'
     report.write_json(path, report.to_dict(rows[-1].report))
     found = json.loads(path.read_text())

@@ -182,3 +182,25 @@ def test_frozen_stages(config):
     split = Split(['layer3.0'], [None, None])
     expected = Trial(setting).measure(split).peak
     assert Simulator(setting).measure(split).peak == expected
+
+
+@pytest.mark.parametrize(
+    ('net', 'cached'),
+    [('resnet', False), ('vit', False), ('resnet', True), ('deeplab', True)],
+)
+def test_one_module_at_a_time(config, net, cached):
+    """The plan of each module is what a real step of it allocates."""
+    cfg = config(net)
+    if cached and net == 'deeplab':
+        cfg['model'].pop('auxiliary_head')
+        cfg['model']['backbone']['backbone']['out_indices'] = (3,)
+        cfg['model']['decode_head']['in_index'] = 0
+    setting = Setting(cfg, device='cpu')
+    fake, real = Simulator(setting), Trial(setting)
+    names = fake.candidates
+    split = Split([names[len(names) // 3], names[-2]], [None] * 3)
+    for index in range(3):
+        expected = real.measure_module(split, index, cached)
+        found = fake.measure_module(split, index, cached)
+        assert found.peak == pytest.approx(expected.peak, rel=0.01)
+        assert found.flops == expected.flops

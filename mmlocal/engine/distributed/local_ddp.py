@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
-import mmengine.dist
 import torch
 import torch.distributed as dist
 from mmengine.optim import OptimWrapper
@@ -17,6 +15,7 @@ from mmlocal.engine.optim import LocalStepMixin
 from mmlocal.registry import MODEL_WRAPPERS
 
 from .reducer import GradientReducer
+from .weights import broadcast, check_same_parameters
 
 
 @MODEL_WRAPPERS.register_module()
@@ -33,9 +32,11 @@ class LocalDistributedDataParallel(nn.Module):
     parameters once a step.
 
     A parameter that gets no gradient on one rank counts as 0 there. One that
-    gets none on any rank in the first step is an error, and so is one that
-    two modules train. One that gets none on any rank in a later step has a
-    gradient of 0: weight decay and momentum go on.
+    has not had one on any rank yet has none, as in one process; one that had
+    and gets none in a later step has a gradient of 0: weight decay and
+    momentum go on. One that two modules train is an error. All ranks train
+    the same parameters: to freeze, release, add or replace some of them,
+    between two steps, is for all ranks at once.
 
     Args:
         module (nn.Module): The model. Its parameters and buffers become
@@ -44,9 +45,11 @@ class LocalDistributedDataParallel(nn.Module):
             Defaults to 25.
         compression (str, optional): 'fp16' or 'bf16' halves the bytes of
             float32 gradients and rounds them. Defaults to None.
-        own_group (bool): Whether gradients have a process group of their
-            own, so that the collectives of SyncBN do not queue behind them.
-            Defaults to False.
+        own_group (bool, optional): Whether gradients have a process group
+            of their own, so that the collectives of SyncBN neither queue
+            behind them nor meet them in another order on another rank.
+            Defaults to None: if the model is seen to communicate in the
+            first step.
         timeout (float, optional): Seconds after which a collective of the
             own group fails. Defaults to None: the default of torch.
         broadcast_buffers (bool): Whether each forward in training begins
@@ -57,7 +60,7 @@ class LocalDistributedDataParallel(nn.Module):
         RuntimeError: If there is no process group, or the ranks' models have
             different parameters.
         ValueError: If ``bucket_cap_mb`` is not positive, ``compression``
-            unknown, or ``timeout`` given without ``own_group``.
+            unknown, or ``timeout`` given without ``own_group=True``.
 
     Example:
         >>> model_wrapper_cfg = dict(
@@ -69,7 +72,7 @@ class LocalDistributedDataParallel(nn.Module):
         module: nn.Module,
         bucket_cap_mb: float = 25.0,
         compression: str | None = None,
-        own_group: bool = False,
+        own_group: bool | None = None,
         timeout: float | None = None,
         broadcast_buffers: bool = False,
     ):
@@ -86,23 +89,19 @@ class LocalDistributedDataParallel(nn.Module):
                 'own_group=True too, or env_cfg.dist_cfg.timeout instead.'
             )
         self.module = module
-        self.group = None
-        if own_group:
-            seconds = None if timeout is None else timedelta(seconds=timeout)
-            self.group = dist.new_group(timeout=seconds)
         self.broadcast_buffers = broadcast_buffers
         self._require_sync = self._buffers_are_old = True
-        _check_same_parameters(module)
-        _broadcast([*module.parameters(), *module.buffers()], self.group)
+        check_same_parameters(module)
+        broadcast([*module.parameters(), *module.buffers()])
         self.gradient_reducer = GradientReducer(
-            module, bucket_cap_mb, compression, self.group
+            module, bucket_cap_mb, compression, own_group, timeout
         )
 
     def forward(self, *args, **kwargs) -> Any:
         """The model's; in training, the beginning of a step."""
         if self.training and torch.is_grad_enabled():
             if self.broadcast_buffers and self._buffers_are_old:
-                _broadcast(list(self.module.buffers()), self.group)
+                broadcast(self.module.buffers())
             # As in DDP: no broadcast between forwards that accumulate.
             self._buffers_are_old = self._require_sync
             self.gradient_reducer.begin(self._require_sync)
@@ -161,48 +160,3 @@ class LocalDistributedDataParallel(nn.Module):
     def test_step(self, data: dict | tuple | list) -> list:
         """The model's predictions."""
         return self.module.test_step(data)
-
-
-def _check_same_parameters(module: nn.Module) -> None:
-    mine = [
-        f'{name} {tuple(p.shape)} {p.dtype} requires_grad={p.requires_grad}'
-        for name, p in module.named_parameters()
-    ]
-    for rank, other in enumerate(mmengine.dist.all_gather_object(mine)):
-        if other != mine:
-            pairs = zip([*mine, 'nothing'], [*other, 'nothing'], strict=False)
-            here, there = next(pair for pair in pairs if pair[0] != pair[1])
-            raise RuntimeError(
-                f'the models of rank {dist.get_rank()} and rank {rank} '
-                f'differ: {here} here, {there} there. Run the same config '
-                'and code on all ranks.'
-            )
-
-
-@torch.no_grad()
-def _broadcast(tensors: list[Tensor], group: dist.ProcessGroup | None) -> None:
-    """Replace tensors by those of rank 0, in few messages."""
-    source = dist.get_global_rank(group, 0) if group is not None else 0
-    kinds: dict[tuple, list[Tensor]] = {}
-    for tensor in tensors:
-        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
-    for same in kinds.values():
-        for part in _parts(same):
-            flat = torch.cat([tensor.flatten() for tensor in part])
-            dist.broadcast(flat, source, group)
-            sizes = [tensor.numel() for tensor in part]
-            for tensor, new in zip(part, flat.split(sizes), strict=True):
-                tensor.copy_(new.view(tensor.shape))
-
-
-def _parts(tensors: list[Tensor], cap: int = 2**28) -> Iterator[list[Tensor]]:
-    """Runs of tensors of about ``cap`` bytes."""
-    part, size = [], 0
-    for tensor in tensors:
-        part.append(tensor)
-        size += tensor.nbytes
-        if size >= cap:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part

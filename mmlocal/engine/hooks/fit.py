@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.logging import print_log
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -104,11 +105,15 @@ def check_optimizer(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If their number or their groups differ; says how.
     """
+    wrapper = runner.optim_wrapper
     saved = checkpoint.get('optimizer', {}).get('param_groups')
-    if saved is None:
+    # A test of a config with resume=True builds no optimizer.
+    if saved is None or not isinstance(wrapper, OptimWrapper):
         return
     before = [len(group['params']) for group in saved]
-    now = [len(group['params']) for group in runner.optim_wrapper.param_groups]
+    # Not the wrapper's, which has one more, of base settings.
+    groups = wrapper.optimizer.param_groups
+    now = [len(group['params']) for group in groups]
     if before == now:
         return
     raise ValueError(

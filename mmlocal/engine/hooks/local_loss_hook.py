@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mmlocal.engine.optim import LocalStepMixin
 from mmlocal.registry import HOOKS
 from mmlocal.safe_load import load_safely_in_mmengine
-from mmlocal.step import unwrap
+from mmlocal.step import local_backbone, unwrap
 
 from .finite import FiniteLosses
 from .fit import (
@@ -159,7 +159,7 @@ def _checkpointing_problems(runner: Runner) -> Iterator[str]:
     backbone = local_backbone(unwrap(runner.model))
     if backbone is None:
         return
-    cut = {backbone.backbone.get_submodule(b) for b in backbone.boundaries}
+    cut = {*backbone.boundary_modules.values()}
     for name in [modules] if isinstance(modules, str) else modules:
         module = unwrap(runner.model)
         for part in name.split('.'):
@@ -179,14 +179,12 @@ def _class_problems(model: nn.Module) -> Iterator[str]:
     expected = getattr(head, 'num_classes', None)
     if backbone is None or expected is None:
         return
-    for boundary, local in zip(
-        backbone.boundaries, backbone.local_heads, strict=True
-    ):
+    for index, local in backbone.module_heads.items():
         for module in local.modules():
             found = getattr(module, 'num_classes', None)
             if found is not None and found != expected:
                 yield (
-                    f'local_heads.num_classes is {found} at {boundary!r}, '
+                    f'local_heads.num_classes is {found} in module {index}, '
                     f"but the model's own head has {expected}: write "
                     f'num_classes={expected}.'
                 )
@@ -211,11 +209,3 @@ def _by_module(
                 module += f', which ends before {cuts[index]!r},'
             losses.setdefault(module, []).append(value)
     return losses
-
-
-def local_backbone(model: nn.Module) -> nn.Module | None:
-    """The model's LocalSupervisedBackbone, found by what it has."""
-    for module in model.modules():
-        if hasattr(type(module), 'predict_local'):
-            return module
-    return None

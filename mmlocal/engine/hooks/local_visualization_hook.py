@@ -13,9 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mmlocal.registry import HOOKS
-from mmlocal.step import to_pixels, unwrap
-
-from .local_loss_hook import local_backbone
+from mmlocal.step import local_backbone, to_pixels, unwrap
 
 CAPTION_HEIGHT = 18
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmlocal.registry import OPTIM_WRAPPERS
-from mmlocal.step import LocalStep, activate, unwrap
+from mmlocal.step import LocalStep, Stopped, activate, unwrap
 
 
 class LocalStepMixin:
@@ -27,11 +27,16 @@ class LocalStepMixin:
     Attributes:
         step_log (dict[str, Tensor]): What the local heads reported in the
             last forward, detached, still on the device.
+        during (Callable[[str], AbstractContextManager]): Entered around each
+            'backward' and each 'update' of weights; for those who watch.
     """
 
     step_log: dict[str, Tensor] = {}
+    during: Callable[[str], AbstractContextManager] = staticmethod(nullcontext)
     # Of a LocalDistributedDataParallel.
     _gradient_reducer: Any = None
+    # Whether gradients of the last forward have come.
+    _begun = False
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -41,19 +46,40 @@ class LocalStepMixin:
             model (nn.Module): The model, or a distributed wrapper of it.
         """
         self._gradient_reducer = getattr(model, 'gradient_reducer', None)
-        step = LocalStep(backward=self.local_backward)
+        step = LocalStep(
+            backward=self.local_backward,
+            propagate=self.propagate,
+            scale=lambda loss: self._apply_loss_scale(self.scale_loss(loss)),
+        )
         handle = unwrap(model).register_forward_pre_hook(
             step.capture, with_kwargs=True
         )
+        self._begun = False
         try:
-            with super().optim_context(model), activate(step):
+            with (
+                self._all_or_nothing(),
+                super().optim_context(model),
+                activate(step),
+            ):
                 yield
         finally:
             handle.remove()
-        self.step_log = step.log
+            self.step_log = step.log
 
     def local_backward(self, loss: Tensor) -> None:
-        """Propagate a module's loss back and free the module's graph.
+        """Propagate a module's loss back and end the module.
+
+        Args:
+            loss (Tensor): Scalar; one without a graph, as of a frozen
+                module, only ends it.
+        """
+        if loss.requires_grad:
+            self.propagate(loss)
+        if self._gradient_reducer is not None:
+            self._gradient_reducer.end_module()
+
+    def propagate(self, loss: Tensor) -> None:
+        """Propagate a local loss back and free its graph.
 
         The loss is divided for accumulation and multiplied by the loss scale
         like the last module's, but ``_inner_count`` is left alone: a step is
@@ -64,15 +90,50 @@ class LocalStepMixin:
             loss (Tensor): Scalar.
         """
         loss = self._apply_loss_scale(self.scale_loss(loss))
-        with torch.autocast(loss.device.type, enabled=False):
+        autocast = torch.autocast(loss.device.type, enabled=False)
+        self._begun = True
+        with self.during('backward'), autocast:
             loss.backward()
-        if self._gradient_reducer is not None:
-            self._gradient_reducer.end_module()
+
+    def backward(self, loss: Tensor, **kwargs) -> None:
+        """Propagate the model's own loss back, and count the step."""
+        self._begun = True
+        with self._all_or_nothing(), self.during('backward'):
+            super().backward(loss, **kwargs)
+
+    def finish(self) -> None:
+        """End a step whose forward was stopped behind a module.
+
+        What ``update_params`` does, with nothing left to propagate.
+        """
+        self._inner_count += 1
+        if self.should_update():
+            self.step()
+            self.zero_grad()
 
     def step(self, **kwargs) -> None:
         """Wait for the gradients of all ranks, clip them, and step."""
         self._wait_for_gradients()
-        super().step(**kwargs)
+        with self.during('update'):
+            super().step(**kwargs)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Leave no gradients of some modules behind where a step fails.
+
+        Whoever skips the batch would add them to the next one. What earlier
+        forwards have accumulated goes with them: it cannot be told apart.
+        """
+        try:
+            yield
+        except Stopped:
+            raise
+        except Exception as error:
+            if self._begun:
+                self.zero_grad()
+            if self._gradient_reducer is not None:
+                self._gradient_reducer.abort(error)
+            raise
 
     def _wait_for_gradients(
         self, params: Iterable[nn.Parameter] | None = None

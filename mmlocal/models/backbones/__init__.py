@@ -1,7 +1,15 @@
 """The wrapper that cuts a backbone, and backbones that no mm library has."""
 
+from .cifar_convnet import CIFARConvNet
 from .cifar_densenet import CIFARDenseNet
 from .cifar_resnet import CIFARResNet
+from .dni_convnet import DNIConvNet
 from .local_supervised import LocalSupervisedBackbone
 
-__all__ = ['CIFARDenseNet', 'CIFARResNet', 'LocalSupervisedBackbone']
+__all__ = [
+    'CIFARConvNet',
+    'CIFARDenseNet',
+    'CIFARResNet',
+    'DNIConvNet',
+    'LocalSupervisedBackbone',
+]

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
-from torch.autograd.graph import Node
 
-from mmlocal.registry import MODELS, PARTITIONS
-from mmlocal.step import LocalStep, current_step
+from mmlocal.config import build_partition
+from mmlocal.registry import MODELS
+from mmlocal.step import current_step
 
+from ..calls import Calls
+from ..chain import Chain
 from ..checkpointing import (
     assign_blocks,
     checkpoint_blocks,
     parse_modes,
     take_over_with_cp,
 )
-from ..cut_points import CutPoints, Split
-from ..finished import detach_finished, graph_nodes
-from ..local_heads.base import build_local_heads
-from ..tracing import replace, single_tensor
+from ..cut_forward import cut_forward
+from ..cut_points import CutPoints, ModuleParts, Split
+from ..finished import detach_finished
+from ..freezing import FrozenModules
+from ..local_heads.base import binds, build_local_heads
+from ..module_training import ModuleTraining
+from ..read_out import ReadOut
+from ..tracing import flatten
 
 
 @MODELS.register_module()
@@ -37,6 +44,10 @@ class LocalSupervisedBackbone(BaseModule):
     module's graph is freed, and the next module gets the feature detached.
     Outside of a training step this is the backbone itself: same outputs, same
     checkpoint keys; only ``local_heads.*`` comes on top.
+
+    The last module is trained by the model's own head; with ``local_end`` it
+    has a local head too, and the model's own, which reads the detached
+    output, learns to read and trains nothing but itself.
 
     Outputs that stem from finished modules are detached: a decode head that
     reads one trains itself, and at most layers that this output has to
@@ -50,7 +61,10 @@ class LocalSupervisedBackbone(BaseModule):
             ``dict(type='mmlocal.EqualDepth', num_modules=4)``. Empty: the
             plain backbone. Defaults to ().
         local_heads (dict | Sequence[dict], optional): Config of one local
-            head for all boundaries, or one config a boundary.
+            head for all boundaries, or one config a boundary (and one for
+            the last module, with ``local_end``).
+        local_end (bool): Give the last module a local head, on the backbone's
+            last output. Defaults to False.
         checkpointing (str | Sequence[str | None], optional): Recompute
             blocks in backward: 'block' keeps a block's inputs alone,
             'selective' also what is costly to compute (attention, 3x3 and
@@ -59,9 +73,9 @@ class LocalSupervisedBackbone(BaseModule):
             'block'. Defaults to None.
         pretrained (str, optional): Passed on to ``backbone``; segmentors
             write it here.
-        input_shape (tuple[int, int, int]): C, H and W (H = W) of the fake
-            image with which the boundaries' channels and strides are found.
-            Defaults to (3, 224, 224).
+        input_shape (tuple[int, ...]): C, H and W (H = W) of the fake image,
+            or C and L of the fake signal, with which the boundaries'
+            channels and strides are found. Defaults to (3, 224, 224).
         compile_cfg (dict, optional): Compiles submodules in place:
             ``modules`` names them, the rest goes to ``torch.compile``.
         init_cfg (dict, optional): Initialization of mmengine.
@@ -79,14 +93,18 @@ class LocalSupervisedBackbone(BaseModule):
         ...     local_heads=dict(type='mmlocal.InfoProHead', num_classes=19))
     """
 
+    # Trains the modules of a forward; the planner has another.
+    module_training: Callable[..., ModuleTraining] = ModuleTraining
+
     def __init__(
         self,
         backbone: dict,
         boundaries: str | Sequence[str] | dict = (),
         local_heads: dict | Sequence[dict] | None = None,
+        local_end: bool = False,
         checkpointing: str | Sequence[str | None] | None = None,
         pretrained: str | None = None,
-        input_shape: tuple[int, int, int] = (3, 224, 224),
+        input_shape: tuple[int, ...] = (3, 224, 224),
         compile_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ):
@@ -103,20 +121,29 @@ class LocalSupervisedBackbone(BaseModule):
                     "checkpointing='block'; write one of them."
                 )
             checkpointing = 'block'
-        cuts, order = [], []
-        if boundaries:
-            points = CutPoints(self.backbone, tuple(input_shape))
+        self.input_shape = tuple(input_shape)
+        self.local_end = local_end
+        points, cuts = None, []
+        if boundaries or local_end:
+            points = CutPoints(self.backbone, self.input_shape)
             if isinstance(boundaries, dict):
                 split = resolve_partition(boundaries, points)
                 boundaries = split.boundaries
                 checkpointing = checkpointing or split.checkpointing
             elif isinstance(boundaries, str):
                 boundaries = [boundaries]
-            cuts, order = points.check(list(boundaries)), points.order
+            cuts = points.check(list(boundaries))
+        places = [cut.boundary for cut in cuts]
+        if local_end:
+            places.append(points.check_end())
+        self._only: int | None = None
+        self._entry: tuple[int, Tensor | None] | None = None
+        self._readout: ReadOut | None = None
+        self._frozen: FrozenModules | None = None
         self.set_split(
             Split([cut.name for cut in cuts], checkpointing),
-            build_local_heads(local_heads, cuts),
-            order,
+            build_local_heads(local_heads, places),
+            points,
         )
         self._warned_outputs = False
         self.register_state_dict_post_hook(_hide_inner_prefix)
@@ -133,9 +160,11 @@ class LocalSupervisedBackbone(BaseModule):
         Raises:
             RuntimeError: In training, without a local optimizer wrapper.
         """
+        if self._readout is not None:
+            return self._read_out(x, self._readout)
         training = self.training and torch.is_grad_enabled()
-        if not (training and self.boundaries):
-            return self.backbone(x)
+        if not (training and (self.boundaries or self.local_end)):
+            return self._run(x)
         step = current_step()
         if step is None:
             raise RuntimeError(
@@ -146,11 +175,157 @@ class LocalSupervisedBackbone(BaseModule):
                 'leave the local heads untouched. (For a forward without '
                 'training, call model.eval() or use torch.no_grad().)'
             )
-        finished: set[Node] = set()
-        outputs = self._run(x, partial(self._train_module, step, finished))
-        outputs, detached = detach_finished(outputs, finished)
-        self._warn_of_detached(detached)
+        only, step.module_input = self._only, x
+        if self._entry is not None:
+            only, feat = self._entry
+            step.module_input = x if feat is None else feat
+        training = self.module_training(self.local_heads, step, only)
+        outputs = self._run(x, training.at_boundary)
+        if self.local_end:
+            last = _last_tensor(outputs)
+            passed = training.train(self.num_modules - 1, last)
+            outputs = _replaced(outputs, last, passed)
+        outputs, detached = detach_finished(outputs, training.finished)
+        if not self.local_end:
+            self._warn_of_detached(detached)
         return outputs
+
+    @property
+    def num_modules(self) -> int:
+        """K."""
+        return len(self.boundaries) + 1
+
+    @property
+    def module_heads(self) -> dict[int, nn.Module]:
+        """Local heads by the number of the module that they train."""
+        return dict(enumerate(self.local_heads))
+
+    @property
+    def boundary_modules(self) -> dict[str, nn.Module]:
+        """The first submodule of each module but the first, by name."""
+        get = self.backbone.get_submodule
+        return {name: get(name) for name in self.boundaries}
+
+    def module_weights(self, index: int) -> list[nn.Parameter]:
+        """The weights of one module and of its local head."""
+        owners, last = self._parts.weights, self.num_modules - 1
+        weights = [
+            weight
+            for name, weight in self.backbone.named_parameters()
+            if owners.get(name, last) == index
+        ]
+        if index in self.module_heads:
+            weights += self.module_heads[index].parameters()
+        return weights
+
+    def run_module(self, index: int, feat: Tensor) -> Tensor:
+        """A module's output from its input; trains nothing.
+
+        Args:
+            index (int): Of the module, from 0.
+            feat (Tensor): What it takes in; the images, for the first.
+
+        Raises:
+            ValueError: If the backbone is no chain.
+        """
+        return self.chain.run(index, feat)
+
+    @cached_property
+    def calls(self) -> Calls:
+        """What submodules take and return."""
+        return Calls(self.backbone, self.input_shape)
+
+    @cached_property
+    def chain(self) -> Chain:
+        """The modules as callables.
+
+        Raises:
+            ValueError: If the backbone is no chain.
+        """
+        return Chain(self.backbone, self.boundaries, self.calls)
+
+    def train(self, mode: bool = True) -> LocalSupervisedBackbone:
+        """As of any module; what :meth:`train_only` froze stays in eval."""
+        super().train(mode)
+        if self._frozen is not None:
+            self._frozen.eval()
+        return self
+
+    def train_only(self, index: int | None) -> None:
+        """Train one module, and end each forward behind it.
+
+        The others are frozen, with their local heads: no gradient, and eval
+        mode also through :meth:`train`. Training the last module the forward
+        goes on to the model's own head, in any other it ends with
+        :class:`mmlocal.step.Stopped`.
+
+        Args:
+            index (int, optional): Of the module, from 0. None trains all.
+
+        Raises:
+            ValueError: If there is no such module, or a head needs the
+                gradient of the module behind it.
+        """
+        if self._frozen is not None:
+            self._frozen.release()
+        self._frozen, self._only = None, index
+        if index is not None:
+            self._check_alone(index)
+            self._frozen = FrozenModules(
+                self.backbone, self._parts, self.local_heads, index
+            )
+        self.train(self.training)
+
+    @contextmanager
+    def alone(self, index: int, feat: Tensor | None = None) -> Iterator[None]:
+        """In here a forward in training runs one module.
+
+        It ends with :class:`mmlocal.step.Stopped` behind that module, or
+        goes on to the model's own head behind the last one.
+
+        Args:
+            index (int): Of the module, from 0.
+            feat (Tensor, optional): What it takes in; the forward's own
+                input is not looked at then. Not for the first module, which
+                takes that.
+
+        Raises:
+            ValueError: If there is no such module, a head needs the gradient
+                of the module behind it, or the backbone is no chain.
+        """
+        self._check_alone(index)
+        if (feat is None) != (index == 0):
+            raise ValueError(
+                f'module {index} takes '
+                + ("the forward's own input" if index == 0 else 'a feature')
+            )
+        self._entry = (index, feat)
+        try:
+            yield
+        finally:
+            self._entry = None
+
+    @contextmanager
+    def reading_out(
+        self, stop_behind: int | None = None
+    ) -> Iterator[list[list[dict[str, Any]]]]:
+        """In here forwards train nothing, and local heads predict.
+
+        Args:
+            stop_behind (int, optional): End each forward behind this module,
+                with :class:`mmlocal.step.Stopped`, unless it is the last.
+
+        Yields:
+            list[list[dict]]: For each forward, :meth:`LocalHead.predict` of
+            each head that it reached.
+        """
+        if stop_behind == self.num_modules - 1:
+            stop_behind = None
+        self._readout = ReadOut(self.local_heads, stop_behind)
+        try:
+            yield self._readout.found
+        finally:
+            self._readout = None
 
     @torch.no_grad()
     def predict_local(self, x: Tensor) -> list[dict[str, Any]]:
@@ -160,16 +335,27 @@ class LocalSupervisedBackbone(BaseModule):
             x (Tensor): Preprocessed images (N, C, H, W).
 
         Returns:
-            list[dict]: :meth:`LocalHead.predict` of each boundary in turn.
+            list[dict]: :meth:`LocalHead.predict` of each head in turn.
         """
-        predictions: list[dict[str, Any]] = []
+        with self.reading_out() as found:
+            self(x)
+        return found[0]
 
-        def predict(index: int, feat: Tensor) -> Tensor:
-            predictions.append(self.local_heads[index].predict(feat, x))
-            return feat
-
-        self._run(x, predict)
-        return predictions
+    def _check_alone(self, index: int) -> None:
+        if not 0 <= index < self.num_modules:
+            raise ValueError(
+                f'there is no module {index}: the backbone has '
+                f'{self.num_modules}, from 0.'
+            )
+        for head in self.local_heads:
+            if head.needs_gradient:
+                raise ValueError(
+                    f'local_heads: {type(head).__name__} needs the gradient '
+                    'of the module behind its own, which is not there when '
+                    'modules train one at a time: train all at once '
+                    "(train_cfg.type='EpochBasedTrainLoop'), or choose "
+                    'another head.'
+                )
 
     def get_layer_depth(
         self, param_name: str, prefix: str = ''
@@ -194,60 +380,38 @@ class LocalSupervisedBackbone(BaseModule):
                 raise
             return getattr(self.backbone, name)
 
-    def _run(self, x: Tensor, at_boundary) -> Any:
+    def _run(
+        self,
+        x: Tensor,
+        at_boundary: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Any:
         """Run the backbone; ``at_boundary(index, feat)`` replaces feat."""
-
-        def hook(index: int, module: nn.Module, args: tuple, kwargs: dict):
-            key = single_tensor(args, kwargs)
-            feat = args[key] if isinstance(key, int) else kwargs[key]
-            return replace(args, kwargs, key, at_boundary(index, feat))
-
-        # Names are resolved at each forward: SyncBN conversion and the like
-        # replace modules.
-        handles = [
-            self.backbone.get_submodule(name).register_forward_pre_hook(
-                partial(hook, index), with_kwargs=True
-            )
-            for index, name in enumerate(self.boundaries)
-        ]
-        try:
+        if self._entry is not None and self._entry[0] > 0:
+            return self._run_from(*self._entry, at_boundary or _same)
+        if at_boundary is None:
             return self.backbone(x)
-        finally:
-            for handle in handles:
-                handle.remove()
+        # Modules are found by name at each forward: SyncBN conversion and
+        # the like replace them.
+        cuts = self.boundary_modules.values()
+        return cut_forward(self.backbone, cuts, x, at_boundary)
 
-    def _train_module(
-        self, step: LocalStep, finished: set[Node], index: int, feat: Tensor
-    ) -> Tensor:
-        finished.update(graph_nodes(feat, finished))
-        try:
-            losses = self.local_heads[index].loss(
-                feat, step.inputs, step.data_samples
-            )
-        except ValueError as error:
-            if 'more than 1 value per channel' not in str(error):
-                raise
-            raise ValueError(
-                f'the local head at {self.boundaries[index]!r} normalizes '
-                'over a batch with a single value a channel: raise '
-                'train_dataloader.batch_size to 2 or more, set '
-                'train_dataloader.drop_last=True if only the last batch is '
-                'that small, or choose a head without BatchNorm after '
-                "pooling (local_heads.net='linear')."
-            ) from error
-        values = {key: _mean(value) for key, value in losses.items()}
-        local = [value for key, value in values.items() if 'loss' in key]
-        if not local:
-            raise ValueError(
-                f'the local head at {self.boundaries[index]!r} returned no '
-                f"key that contains 'loss', but {sorted(values)}."
-            )
-        for key, value in values.items():
-            step.log[f'local_{index}.{key}'] = value.detach()
-        loss = sum(local)
-        if loss.requires_grad:
-            step.backward(loss)
-        return feat.detach()
+    def _run_from(
+        self,
+        first: int,
+        feat: Tensor,
+        at_boundary: Callable[[int, Tensor], Tensor],
+    ) -> Any:
+        last = self.num_modules - 1
+        for index in range(first, last):
+            feat = at_boundary(index, self.chain.run(index, feat))
+        return self.chain.finish(feat)
+
+    def _read_out(self, x: Tensor, readout: ReadOut) -> Any:
+        readout.begin(x)
+        outputs = self._run(x, readout.at_boundary)
+        if self.local_end:
+            readout.at_boundary(self.num_modules - 1, _last_tensor(outputs))
+        return outputs
 
     def _warn_of_detached(self, paths: list[str]) -> None:
         if paths and not self._warned_outputs:
@@ -260,24 +424,37 @@ class LocalSupervisedBackbone(BaseModule):
             )
 
     def set_split(
-        self, split: Split, local_heads: ModuleList, order: Sequence[str]
+        self,
+        split: Split,
+        local_heads: ModuleList,
+        points: CutPoints | None,
     ) -> None:
         """Cut in another way.
 
         Args:
             split (Split): Boundaries, in forward order, and checkpointing.
-            local_heads (ModuleList): One head a boundary.
-            order (Sequence[str]): :attr:`CutPoints.order`; may be empty if
-                there are no boundaries.
+            local_heads (ModuleList): One head a boundary, and one for the
+                last module with ``local_end``.
+            points (CutPoints, optional): Of the backbone; needed if there
+                are boundaries.
 
         Raises:
             ValueError: If ``split.checkpointing`` does not fit.
         """
+        vars(self).pop('chain', None)
         self.boundaries = list(split.boundaries)
         self.local_heads = local_heads
-        modes = parse_modes(split.checkpointing, len(self.boundaries) + 1)
+        order, self._parts = [], ModuleParts({}, {})
+        if points is not None:
+            order = points.order
+            self._parts = points.modules(self.boundaries)
+        modes = parse_modes(split.checkpointing, self.num_modules)
         blocks = assign_blocks(self.backbone, modes, self.boundaries, order)
         checkpoint_blocks(self.backbone, blocks)
+        if binding := [head for head in local_heads if binds(head)]:
+            modules = list(map(self.chain.blocks, range(self.num_modules)))
+            for head in binding:
+                head.bind(modules)
 
     def _compile(self, modules: Sequence[str], **options) -> None:
         for name in modules:
@@ -301,26 +478,25 @@ def resolve_partition(cfg: dict, points: CutPoints) -> Split:
     Raises:
         ValueError: If there is no such partition.
     """
-    cfg = dict(cfg)
-    kind = cfg.pop('type')
-    partition = PARTITIONS.get(kind)
-    if partition is None:
-        raise ValueError(
-            f'model.backbone.boundaries: there is no partition {kind!r}; '
-            f'there are {sorted(PARTITIONS.module_dict)}.'
-        )
-    split = partition(**cfg)(points)
+    split = build_partition(cfg)(points)
     if not isinstance(split, Split):
         split = Split(split)
     print_log(split.describe(), logger='current')
     return split
 
 
-def _mean(value: Tensor | Sequence[Tensor]) -> Tensor:
-    """As ``BaseModel.parse_losses`` reads a value."""
-    if isinstance(value, Tensor):
-        return value.mean()
-    return sum(item.mean() for item in value)
+def _same(index: int, feat: Tensor) -> Tensor:
+    return feat
+
+
+def _last_tensor(outputs: Any) -> Tensor:
+    return [out for out in flatten(outputs) if isinstance(out, Tensor)][-1]
+
+
+def _replaced(outputs: Any, old: Tensor, new: Tensor) -> Any:
+    if isinstance(outputs, (list, tuple)):
+        return type(outputs)(_replaced(out, old, new) for out in outputs)
+    return new if outputs is old else outputs
 
 
 def _hide_inner_prefix(module, state_dict, prefix, local_metadata) -> None:

@@ -1,8 +1,18 @@
 """What trains a module of a cut network: one file a method."""
 
 from .base import Boundary, LocalHead
+from .dgl import DGLHead
+from .dni import DNIHead
 from .greedy import GreedyHead
 from .infopro import InfoProHead
 from .task import TaskHead
 
-__all__ = ['Boundary', 'GreedyHead', 'InfoProHead', 'LocalHead', 'TaskHead']
+__all__ = [
+    'Boundary',
+    'DGLHead',
+    'DNIHead',
+    'GreedyHead',
+    'InfoProHead',
+    'LocalHead',
+    'TaskHead',
+]

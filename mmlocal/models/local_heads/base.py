@@ -5,56 +5,15 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from math import isqrt
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 from mmengine.model import BaseModule, ModuleList
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmlocal.registry import MODELS
 
-if TYPE_CHECKING:
-    from ..cut_points import CutPoint
-
-
-@dataclass(frozen=True)
-class Boundary:
-    """What is known of a cut when the backbone is built.
-
-    Args:
-        name (str): The submodule whose input is cut, e.g. ``layer3.13``.
-        channels (int): C of the feature.
-        stride (int): Input pixels a feature cell spans, along a side.
-        tokens (bool): Whether the feature is (N, L, C), not (N, C, H, W).
-            Defaults to False.
-        index (int): Position among the boundaries, from 0. Defaults to 0.
-        count (int): How many boundaries there are (K - 1). Defaults to 1.
-    """
-
-    name: str
-    channels: int
-    stride: int
-    tokens: bool = False
-    index: int = 0
-    count: int = 1
-
-    def interpolate(self, value: float | tuple[float, float]) -> float:
-        """A weight at this boundary.
-
-        A pair is read as (first, last) and interpolated linearly in the
-        boundary *index*, not in depth (InfoPro's schedule); with a single
-        boundary the first counts. A number is the same everywhere.
-        """
-        if isinstance(value, (int, float)):
-            return float(value)
-        first, last = value
-        t = self.index / (self.count - 1) if self.count > 1 else 0.0
-        return (1 - t) * first + t * last
-
-    def feature_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width of the feature of an image (rounded up)."""
-        return tuple(-(-side // self.stride) for side in image_size)
+from ..boundary import Boundary
 
 
 class LocalHead(BaseModule, metaclass=ABCMeta):
@@ -64,14 +23,50 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
     :class:`LocalSupervisedBackbone`, which passes ``boundary``. A head must
     not write into ``feat``: the next module reads the same memory.
 
+    Only ``loss`` has to be written. In one step, from the top down, with the
+    head of module j in the middle::
+
+        module j-1   loss   backward   pass_on
+                                         |
+        module j     forward  <----------+
+                     loss  ->  backward  ->  pass_on
+                                 |              |
+                    feedback of head j-1        |
+                    (if it needs_gradient)      |
+        module j+1                              +-->  forward  loss  ...
+                                                               backward
+                                                                 |
+                                                    feedback of head j
+
+    What heads need beyond their feature is in
+    :func:`mmlocal.step.current_step`: the module's input, and a store that
+    heads of one forward share.
+
     Args:
         boundary (Boundary): Where the head sits.
         init_cfg (dict, optional): Initialization of mmengine.
+
+    Attributes:
+        needs_gradient (bool): Whether :meth:`feedback` is called.
     """
+
+    needs_gradient = False
 
     def __init__(self, boundary: Boundary, init_cfg: dict | None = None):
         super().__init__(init_cfg)
         self.boundary = boundary
+
+    def bind(self, modules: Sequence[Sequence[nn.Module]]) -> None:
+        """Look at the network, once, when the backbone is built.
+
+        For heads that copy later blocks. The backbone has to be a
+        :class:`~mmlocal.models.chain.Chain` if a head overrides this.
+
+        Args:
+            modules (Sequence[Sequence[nn.Module]]): The submodules of each
+                module, in forward order. Keep no reference: they belong to
+                the backbone.
+        """
 
     @abstractmethod
     def loss(
@@ -81,7 +76,8 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
 
         Args:
             feat (Tensor): The module's output, attached to its graph:
-                (N, C, H, W), or (N, L, C) for token backbones.
+                (N, C, H, W), (N, L, C) for token backbones, or (N, C, L) for
+                signals; ``boundary.layout`` tells.
             inputs (Tensor): Preprocessed images (N, 3, H, W).
             data_samples (list): Annotations, as the model's own heads get
                 them.
@@ -89,6 +85,34 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
         Returns:
             dict[str, Tensor]: Every key that contains ``loss`` is summed and
             propagated; the others are logged.
+        """
+
+    def pass_on(self, feat: Tensor) -> Tensor:
+        """What the next module gets, once this one has been trained.
+
+        In eval mode it gets ``feat`` as it is: what is passed on has to be
+        the module's output, if perhaps with other weights.
+
+        Args:
+            feat (Tensor): The module's output, whose graph has been freed.
+
+        Returns:
+            Tensor: Without a graph.
+        """
+        return feat.detach()
+
+    def feedback(self, grad: Tensor) -> dict[str, Tensor] | None:
+        """Take the gradient at the next module's input.
+
+        Called inside the next module's backward if ``needs_gradient``.
+
+        Args:
+            grad (Tensor): Of the shape of what was passed on. It comes with
+                the loss scale, and divided by the accumulated steps:
+                ``current_step().unscale(grad)`` has neither.
+
+        Returns:
+            dict[str, Tensor] | None: Further losses, as of :meth:`loss`.
         """
 
     def predict(self, feat: Tensor, inputs: Tensor) -> dict[str, Any]:
@@ -104,26 +128,10 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
     def to_map(self, feat: Tensor, inputs: Tensor) -> Tensor:
         """The feature as (N, C, H, W); tokens are put back on their grid.
 
-        Leading extra tokens (class, distillation) are left out.
-
         Raises:
-            ValueError: If the tokens do not fill the grid that the stride
-                and the image size give.
+            ValueError: See :meth:`Boundary.to_map`.
         """
-        if not self.boundary.tokens:
-            return feat
-        h, w = self.boundary.feature_size(inputs.shape[-2:])
-        extra = feat.shape[1] - h * w
-        if not 0 <= extra <= 2:
-            raise ValueError(
-                f'boundary {self.boundary.name!r} carries {feat.shape[1]} '
-                f'tokens, which is no {h}x{w} grid (image '
-                f'{tuple(inputs.shape[-2:])}, stride {self.boundary.stride}) '
-                'with up to 2 extra tokens: choose an image size that is a '
-                'multiple of the stride, or another boundary.'
-            )
-        feat = feat[:, extra:].transpose(1, 2)
-        return feat.reshape(feat.shape[0], -1, h, w)
+        return self.boundary.to_map(feat, inputs.shape[-2:])
 
 
 def build_local_head(cfg: dict, boundary: Boundary) -> LocalHead:
@@ -151,50 +159,42 @@ def build_local_head(cfg: dict, boundary: Boundary) -> LocalHead:
 
 
 def build_local_heads(
-    cfgs: dict | Sequence[dict] | None, cuts: Sequence[CutPoint]
+    cfgs: dict | Sequence[dict] | None, boundaries: Sequence[Boundary]
 ) -> ModuleList:
-    """Build the heads of all boundaries.
+    """Build the heads of all modules that have one.
 
     Args:
         cfgs (dict | Sequence[dict], optional): One config for all, or one a
             boundary.
-        cuts (Sequence[CutPoint]): The boundaries.
+        boundaries (Sequence[Boundary]): Where they sit, in forward order.
 
     Raises:
         ValueError: If the configs are missing or not as many as boundaries.
     """
+    names = [boundary.name for boundary in boundaries]
     if cfgs is None or isinstance(cfgs, dict):
-        if cuts and not cfgs:
+        if boundaries and not cfgs:
             raise ValueError(
                 'model.backbone.local_heads is missing: write a local head, '
                 "as dict(type='mmlocal.InfoProHead', num_classes=19)."
             )
-        cfgs = [deepcopy(cfgs) for _ in cuts]
-    if len(cfgs) != len(cuts):
+        cfgs = [deepcopy(cfgs) for _ in boundaries]
+    if len(cfgs) != len(boundaries):
         raise ValueError(
             f'model.backbone.local_heads has {len(cfgs)} heads for '
-            f'{len(cuts)} boundaries {[cut.name for cut in cuts]}: write one '
-            'a boundary (the last module is trained by the model itself), '
-            'or a single dict for all of them.'
+            f'{len(boundaries)} boundaries {names}: write one a boundary '
+            '(the last module is trained by the model itself, unless '
+            'local_end=True), or a single dict for all of them.'
         )
     heads = ModuleList()
-    for index, (cfg, cut) in enumerate(zip(cfgs, cuts, strict=True)):
-        boundary = Boundary(
-            cut.name,
-            cut.channels,
-            cut.stride,
-            tokens=cut.tokens,
-            index=index,
-            count=len(cuts),
-        )
-        heads.append(build_local_head(cfg, boundary))
+    for index, (cfg, boundary) in enumerate(
+        zip(cfgs, boundaries, strict=True)
+    ):
+        place = replace(boundary, index=index, count=len(boundaries))
+        heads.append(build_local_head(cfg, place))
     return heads
 
 
-def token_grid(num_tokens: int) -> tuple[int, int] | None:
-    """(side, extra tokens) of a square grid with up to 2 extra tokens."""
-    for extra in range(3):
-        side = isqrt(max(num_tokens - extra, 0))
-        if side and side * side == num_tokens - extra:
-            return side, extra
-    return None
+def binds(head: LocalHead) -> bool:
+    """Whether a head looks at the network when it is built."""
+    return type(head).bind is not LocalHead.bind

@@ -1,4 +1,4 @@
-"""The task nets of local heads, by name.
+"""The task nets of greedy learning and of InfoPro, by name.
 
 ``linear``
     Global average pooling and a linear layer; takes tokens too.
@@ -6,21 +6,17 @@
     InfoPro on CIFAR: that many convolutions and linear layers.
 ``imagenet``, ``segmentation``
     InfoPro on ImageNet and on Cityscapes.
-``cnn``, ``mlp``, ``mlp-sr``
-    DGL.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .base import Boundary
-from .layers import conv_norm_relu, norm
+from .layers import conv_norm_relu
 
 CIFAR_NETS = ('0c1f', '0c2f', '1c1f', '1c2f', '1c3f', '2c2f')
-DGL_NETS = ('cnn', 'mlp', 'mlp-sr')
-NETS = ('linear', *CIFAR_NETS, 'imagenet', 'segmentation', *DGL_NETS)
+NETS = ('linear', *CIFAR_NETS, 'imagenet', 'segmentation')
 
 
 def build_net(
@@ -54,8 +50,6 @@ def build_net(
         return _cifar_net(
             name, boundary, out_features, norm_cfg, widen, hidden
         )
-    if name in DGL_NETS:
-        return DGLNet(name, channels, out_features, norm_cfg)
     nets = {'imagenet': _imagenet_net, 'segmentation': _segmentation_net}
     return nets[name](channels, out_features, norm_cfg)
 
@@ -76,53 +70,6 @@ class LinearNet(nn.Module):
         """(N, C, h, w), or tokens (N, L, C), to (N, out_features)."""
         tokens = feat.ndim == 3
         return self.fc(feat.mean(1) if tokens else feat.mean((2, 3)))
-
-
-class DGLNet(nn.Module):
-    """The auxiliary nets of `DGL <https://arxiv.org/abs/1901.08164>`_.
-
-    ``mlp`` pools the feature to a quarter of its side, then to 2x2, and has
-    three hidden layers of 4C units; ``mlp-sr`` puts three 1x1 convolutions
-    between the poolings; ``cnn`` has two 3x3 convolutions at full resolution,
-    pools to 2x2, and has no hidden layer. The side is that of the feature at
-    hand, and a norm that the net would not use is not built.
-
-    Args:
-        name (str): ``cnn``, ``mlp`` or ``mlp-sr``.
-        channels (int): C of the feature.
-        out_features (int): Size of the output.
-        norm_cfg (dict): Norm layer after convolutions; the hidden layers
-            have BatchNorm always.
-    """
-
-    def __init__(
-        self, name: str, channels: int, out_features: int, norm_cfg: dict
-    ):
-        super().__init__()
-        self.pool_first = name != 'cnn'
-        convs = {'cnn': (3, 3), 'mlp': (), 'mlp-sr': (1, 1, 1)}[name]
-        self.convs = nn.Sequential()
-        for kernel_size in convs:
-            self.convs.extend(
-                conv_norm_relu(channels, channels, kernel_size, norm_cfg)
-            )
-        width = 4 * channels
-        self.mlp = nn.Sequential()
-        if name == 'cnn':
-            self.mlp.append(norm(norm_cfg, channels))
-        self.mlp.append(nn.Flatten())
-        for _ in range(0 if name == 'cnn' else 3):
-            self.mlp.append(nn.Linear(width, width))
-            self.mlp.append(nn.BatchNorm1d(width))
-            self.mlp.append(nn.ReLU(inplace=True))
-        self.mlp.append(nn.Linear(width, out_features))
-
-    def forward(self, feat: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, out_features)."""
-        if self.pool_first:
-            quarter = [-(-side // 4) for side in feat.shape[-2:]]
-            feat = F.adaptive_avg_pool2d(feat, quarter)
-        return self.mlp(F.adaptive_avg_pool2d(self.convs(feat), 2))
 
 
 def _cifar_net(

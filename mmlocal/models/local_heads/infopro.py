@@ -12,9 +12,13 @@ from mmlocal.registry import MODELS
 from mmlocal.step import current_step
 
 from .base import Boundary, LocalHead, build_local_head
+from .classifiers import CIFAR_NETS
 from .decoders import CIFARDecoder, ProgressiveDecoder
+from .dgl import NETS as DGL_NETS
+from .dgl import DGLHead
 from .greedy import GreedyHead
 from .layers import BN, kaiming_convs, upcast
+from .supervised import SupervisedHead
 
 # Which task net each preset has.
 PRESETS = {
@@ -49,9 +53,9 @@ class InfoProHead(LocalHead):
             Defaults to 'softmax'.
         num_classes (int, optional): That of the model's own head. Needed
             for ``softmax``.
-        aux_net (str, optional): Net of ``softmax`` and ``contrast``, see
-            :class:`GreedyHead`. By default ``1c2f``, ``imagenet`` or
-            ``segmentation``, with the preset.
+        aux_net (str, optional): Net of ``softmax`` and ``contrast``: one of
+            :class:`GreedyHead` or :class:`DGLHead`. By default ``1c2f``,
+            ``imagenet`` or ``segmentation``, with the preset.
         widen (float): Factor on the hidden widths of decoder and task net of
             ``cifar``. Defaults to 1.
         feature_dim (int): See :class:`GreedyHead`. Defaults to 128.
@@ -111,13 +115,13 @@ class InfoProHead(LocalHead):
         else:
             self.decoder = ProgressiveDecoder(boundary, norm_cfg)
         if isinstance(task, str):
-            self.task = GreedyHead(
+            self.task = _task_head(
                 boundary,
-                net=aux_net or PRESETS[preset],
+                aux_net or PRESETS[preset],
+                widen,
                 loss=task,
                 num_classes=num_classes,
                 feature_dim=feature_dim,
-                widen=widen,
                 norm_cfg=norm_cfg,
             )
         else:
@@ -198,6 +202,20 @@ class InfoProHead(LocalHead):
 
     def _decode(self, feat: Tensor, images: Tensor) -> Tensor:
         return self.decoder(self.to_map(feat, images), images.shape[-2:])
+
+
+def _task_head(
+    boundary: Boundary, net: str, widen: float, **kwargs: Any
+) -> SupervisedHead:
+    """The head that has this net."""
+    if net not in DGL_NETS:
+        return GreedyHead(boundary, net, widen=widen, **kwargs)
+    if widen != 1:
+        raise ValueError(
+            f'local_heads.widen={widen} scales the nets {CIFAR_NETS} only, '
+            f'not aux_net={net!r}: remove widen or write one of them'
+        )
+    return DGLHead(boundary, net, **kwargs)
 
 
 def _weight(name: str, value: Weight, boundary: Boundary) -> float:

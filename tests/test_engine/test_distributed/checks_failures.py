@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
+from copy import deepcopy
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
-from checks_gradients import models, optim_wrapper, same_on_all_ranks
+from checks_gradients import (
+    average,
+    models,
+    optim_wrapper,
+    same_on_all_ranks,
+)
 from conftest import classification_batch
 from mmengine.optim import OptimWrapper
 from torch import nn
 from worker import build, check
 
-from mmlocal.engine.distributed import LocalDistributedDataParallel
+from mmlocal.engine.distributed import LocalDistributedDataParallel, records
 
 
 def vit(**settings):
@@ -22,22 +29,55 @@ def vit(**settings):
 
 
 @check()
-def errors_on_unused_parameters(rank: int, folder: Path) -> None:
+def unused_parameters(rank: int, folder: Path) -> None:
+    """Have no gradient, as in one process; it is said once."""
     model = build(models()['vit'])
     model.spare = nn.Linear(2, 3)
+    before = deepcopy(model.spare)
     outer = LocalDistributedDataParallel(model)
-    with pytest.raises(RuntimeError, match='spare.weight, spare.bias got no'):
-        outer.train_step(classification_batch(2), optim_wrapper(outer))
-    model.spare.requires_grad_(False)
-    outer = LocalDistributedDataParallel(model)
-    outer.train_step(classification_batch(2), optim_wrapper(outer))
+    wrap = optim_wrapper(outer, weight_decay=0.1)
+    with mock.patch.object(records, 'print_log') as log:
+        for step in range(3):
+            outer.train_step(classification_batch(2, seed=step), wrap)
+    (message,) = (call.args[0] for call in log.call_args_list)
+    assert message.startswith('spare.weight, spare.bias got no gradient')
+    assert torch.equal(model.spare.weight, before.weight)
+    assert torch.equal(model.spare.bias, before.bias)
+
+
+@check()
+def errors_on_one_rank_that_freezes(rank: int, folder: Path) -> None:
+    """On all ranks, in the same step; so where one replaces a weight."""
+    for change in ('has been frozen', 'has been replaced'):
+        # What rank 0 has sent by then finds no answer: not in our group.
+        model, outer = vit(own_group=True)
+        wrap = optim_wrapper(outer)
+        outer.train_step(classification_batch(2), wrap)
+        cls_token = model.backbone.backbone.cls_token
+        if rank == 1 and change == 'has been frozen':
+            cls_token.requires_grad_(False)
+        elif rank == 1:
+            model.backbone.backbone.cls_token = nn.Parameter(cls_token.data)
+        here = (
+            f'backbone.backbone.cls_token {change}'
+            if rank
+            else 'nothing has chang'
+        )
+        message = (
+            f'rank {1 - rank} does not train the parameters of rank {rank}, '
+            f'where {here}'
+        )
+        start = time.monotonic()
+        for _ in range(2):  # The cause again, if one goes on.
+            with pytest.raises(RuntimeError, match=message):
+                outer.train_step(classification_batch(2), wrap)
+        assert time.monotonic() - start < 5
 
 
 @check()
 def errors_on_shared_parameters(rank: int, folder: Path) -> None:
     model, outer = vit()
     heads = model.backbone.local_heads
-    own = heads[1].net
     wrap = optim_wrapper(outer)
     outer.train_step(classification_batch(2), wrap)
     message = r'local_heads.0.net.\S+ .*came twice .* modules 0 and 1'
@@ -47,11 +87,29 @@ def errors_on_shared_parameters(rank: int, folder: Path) -> None:
     # In the observed step all ranks say so, also if one has seen it.
     outer = LocalDistributedDataParallel(model)
     if rank == 1:
-        heads[1].net = own
-    outer.gradient_reducer._all.pop('backbone.local_heads.1.net.weight', None)
-    outer.gradient_reducer._all.pop('backbone.local_heads.1.net.bias', None)
+        heads[1].loss = lambda feat, *args: {'loss': feat.new_zeros(())}
     with pytest.raises(RuntimeError, match=message):
         outer.train_step(classification_batch(2), optim_wrapper(outer))
+    # Once on each rank, but not from the same module.
+    outer = LocalDistributedDataParallel(model)
+    vars(heads[1]).pop('loss', None)
+    heads[1 - rank].loss = lambda feat, *args: {'loss': feat.new_zeros(())}
+    message = r'net.fc.weight is trained by module 0 on rank 0, by module 1 on'
+    with pytest.raises(RuntimeError, match=message):
+        outer.train_step(classification_batch(2), optim_wrapper(outer))
+
+
+@check()
+def errors_on_sharing_with_the_last_module(rank: int, folder: Path) -> None:
+    """Also where the last module uses a weight of a finished one."""
+    model, outer = vit()
+    wrap = optim_wrapper(outer)
+    outer.train_step(classification_batch(2), wrap)
+    first, *_, last = model.backbone.backbone.layers
+    last.ffn = first.ffn
+    message = r'layers.0.ffn.\S+ .*came twice .* modules 0 and 2'
+    with pytest.raises(RuntimeError, match=message):
+        outer.train_step(classification_batch(2), wrap)
 
 
 @check()
@@ -130,3 +188,59 @@ def stuck_rank(rank: int, folder: Path) -> None:
     with pytest.raises(RuntimeError, match='rank 0: .* did not answer'):
         outer.train_step(classification_batch(2), wrap)
     assert 1 < time.monotonic() - start < 3.9
+
+
+def out_of_memory(*args, **kwargs):
+    raise torch.OutOfMemoryError('no memory left')
+
+
+@check()
+def skipped_batch(rank: int, folder: Path) -> None:
+    """Rank 1 skips one of which nothing was sent, and takes the next."""
+    model, outer = vit()
+    plain, gradients = deepcopy(model), []
+    for net in (plain, outer):
+        if net is outer and rank == 1:
+            model.head.loss = out_of_memory
+            with pytest.raises(torch.OutOfMemoryError):
+                outer.train_step(
+                    classification_batch(2, seed=9), optim_wrapper(outer)
+                )
+            assert all(p.grad is None for p in model.parameters())
+            del model.head.loss
+        wrap = optim_wrapper(net)
+
+        def keep(net=net):
+            if net is plain:
+                average(net.parameters())
+            gradients.append([p.grad.clone() for p in net.parameters()])
+
+        wrap.optimizer.step = keep
+        torch.manual_seed(0)
+        net.train_step(classification_batch(2, seed=rank), wrap)
+    for value, reference in zip(*gradients, strict=True):
+        assert torch.allclose(value, reference, atol=1e-6)
+
+
+@check()
+def step_that_fails(rank: int, folder: Path) -> None:
+    """On rank 1, behind a boundary, where other ranks have a part of it."""
+    model, outer = vit()
+    wrap = optim_wrapper(outer)
+    outer.train_step(classification_batch(2), wrap)
+    if rank == 0:
+        with pytest.raises(RuntimeError, match='Another rank has ended'):
+            outer.train_step(classification_batch(2), wrap)
+        with pytest.raises(RuntimeError, match='Another rank has ended'):
+            outer.train_step(classification_batch(2), wrap)
+        return
+    model.head.loss = out_of_memory
+    with pytest.raises(torch.OutOfMemoryError):
+        outer.train_step(classification_batch(2), wrap)
+    assert all(p.grad is None for p in model.parameters())
+    del model.head.loss
+    message = 'failed on rank 1, with OutOfMemoryError: no memory left'
+    for call in (wrap.step, outer.gradient_reducer.begin):
+        with pytest.raises(RuntimeError, match=message) as info:
+            call()
+        assert isinstance(info.value.__cause__, torch.OutOfMemoryError)

@@ -108,8 +108,10 @@ def batch_for(cfg: dict, seed: int) -> dict:
     return classification_batch(2, seed=seed)
 
 
-def optim_wrapper(model, kind=LocalOptimWrapper, **kwargs):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+def optim_wrapper(model, kind=LocalOptimWrapper, weight_decay=0, **kwargs):
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.1, momentum=0.9, weight_decay=weight_decay
+    )
     return kind(optimizer=optimizer, **kwargs)
 
 

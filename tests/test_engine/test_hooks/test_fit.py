@@ -59,14 +59,17 @@ def test_checkpoints_without_a_record_are_judged_by_their_heads(settings, run):
 
 
 def test_resuming_with_other_groups_of_parameters(settings, run):
+    groups = {'bias_lr_mult': 2.0}
+    settings['optim_wrapper']['paramwise_cfg'] = groups
     run(settings, 'first', until=1)
-    settings['optim_wrapper']['paramwise_cfg'] = {'bias_lr_mult': 2.0}
+    run(settings, 'same', until=2, resume=True)
+    del settings['optim_wrapper']['paramwise_cfg']
     with pytest.raises(ValueError, match='the optimizer of the checkpoint'):
         run(settings, 'second', resume=True)
-    del settings['optim_wrapper']['paramwise_cfg']
+    settings['optim_wrapper']['paramwise_cfg'] = groups
     heads = settings['model']['backbone']['local_heads']
     heads['aux_net'] = '1c3f'
-    with pytest.raises(ValueError, match='parameters, and that of this conf'):
+    with pytest.raises(ValueError, match='groups, and that of this config'):
         run(settings, 'third', resume=True)
 
 

@@ -305,3 +305,51 @@ def test_a_model_on_the_cpu_beside_an_accelerator(helpers, cfg, monkeypatch):
         assert torch.is_autocast_enabled('cpu')
         assert torch.get_autocast_dtype('cpu') is torch.bfloat16
     assert not torch.is_autocast_enabled('cpu')
+
+
+@pytest.mark.parametrize('where', ['head', 'backward'])
+def test_a_step_that_fails_leaves_no_gradients(helpers, cfg, where):
+    """Whoever skips the batch goes on as if it had not been there."""
+    model, oracle = helpers.build(cfg), helpers.build(cfg)
+    good, bad = (helpers.segmentation_batch(seed=seed) for seed in (0, 1))
+
+    def fail(*args, **kwargs):
+        raise torch.OutOfMemoryError
+
+    class FailInBackward(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, value):
+            return value.clone()
+
+        backward = fail
+
+    if where == 'head':
+        model.decode_head.loss = fail
+    else:
+        convolution = model.backbone.backbone.layer4[0].conv1
+        handle = convolution.register_forward_hook(
+            lambda *args: FailInBackward.apply(args[-1])
+        )
+    with pytest.raises(torch.OutOfMemoryError):
+        model.train_step(bad, wrapper(model))
+    if where == 'head':
+        del model.decode_head.loss
+    else:
+        handle.remove()
+    assert all(p.grad is None for p in model.parameters())
+    for each in (model, oracle):
+        each.train_step(deepcopy(good), wrapper(each))
+    for p, q in zip(model.parameters(), oracle.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_step_that_fails_early_keeps_what_was_accumulated(helpers, cfg):
+    """A batch that cannot be read has brought no gradients."""
+    model = helpers.build(cfg)
+    wrap = wrapper(model, accumulative_counts=2)
+    model.train_step(helpers.segmentation_batch(), wrap)
+    before = helpers.grads(model)
+    with pytest.raises(KeyError):
+        model.train_step({}, wrap)
+    after = helpers.grads(model)
+    assert all(torch.equal(before[name], after[name]) for name in before)

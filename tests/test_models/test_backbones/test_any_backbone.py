@@ -185,12 +185,12 @@ def test_what_the_head_is_told(helpers, name):
         head.loss = loss
     train_step(helpers, model)
     for boundary, shape in seen:
-        if boundary.tokens:
+        if boundary.layout == 'tokens':
             assert len(shape) == 3 and shape[2] == boundary.channels
         else:
             assert shape[1] == boundary.channels
             assert shape[2:] == boundary.feature_size((64, 64))
-    assert [boundary.tokens for boundary, _ in seen] == TOKENS.get(
+    assert [boundary.layout == 'tokens' for boundary, _ in seen] == TOKENS.get(
         name, [False] * len(seen)
     )
 

@@ -4,6 +4,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmlocal.models.backbones.cifar_resnet import CIFARResNet
+from mmlocal.models.cut_points import CutPoints
+from mmlocal.partition.published import PUBLISHED_SPLITS
 from mmlocal.registry import MODELS
 
 
@@ -108,3 +110,32 @@ def test_initialization():
             fan_out = module.out_channels * module.weight[0, 0].numel()
             std = module.weight.std().item()
             assert std == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+
+
+def test_padded_shortcuts():
+    """Option A: a pooling over one place with stride 2, and zeros."""
+    net = CIFARResNet(20, shortcut='pad').eval()
+    block = net.layer2[0]
+    x = torch.randn(2, 16, 9, 9)
+    half = nn.AvgPool2d(1, 2)(x)
+    shortcut = torch.cat([half, torch.zeros_like(half)], 1)
+    out = block.bn2(block.conv2(block.bn1(block.conv1(x)).relu()))
+    torch.testing.assert_close(block(x), (out + shortcut).relu())
+    assert not [key for key in net.state_dict() if 'downsample' in key]
+    with pytest.raises(ValueError, match="'conv' is unknown.*'pad'"):
+        CIFARResNet(20, shortcut='conv')
+
+
+def test_modules_of_dgl():
+    """1.727 M parameters; 58 entries in two halves of 29 (spec, 2.3)."""
+    net = CIFARResNet(110, shortcut='pad')
+    total = sum(p.numel() for p in net.parameters())
+    assert total == 1_730_714 - 650 - (16 * 32 + 64) - (32 * 64 + 128)
+    assert f'{total / 1e6:.3f}' == '1.727'
+    (name,) = PUBLISHED_SPLITS['dgl/resnet110-k2']
+    (cut,) = CutPoints(net, (3, 32, 32)).check([name])
+    assert (cut.boundary.channels, 32 // cut.boundary.stride) == (32, 16)
+    entries = ['conv', 'norm', 'relu']
+    entries += [f'layer{s}.{b}' for s in (1, 2, 3) for b in range(18)]
+    entries.append('pool')
+    assert len(entries) == 58 and entries.index(name) == 29

@@ -182,6 +182,25 @@ def test_outputs_of_finished_modules_are_detached(helpers):
     sum(out.sum() for out in outs if out.requires_grad).backward()
 
 
+def test_a_weight_that_two_modules_share(helpers):
+    """Shared after the cut was checked: it gets both gradients."""
+    cfg = helpers.segmentor_cfg(['layer1.1', 'layer4.1'])
+    batch = helpers.segmentation_batch()
+    model, oracle = helpers.build(cfg), helpers.build(cfg)
+    for each in (model, oracle):
+        first, last = each.backbone.backbone.layer4
+        last.conv1.weight = first.conv2.weight
+        # mmseg begins with 0, and no gradient of the weights before.
+        nn.init.ones_(first.bn2.weight)
+        nn.init.ones_(last.bn2.weight)
+    torch.manual_seed(1)
+    found = gradients_of_a_step(model, batch, helpers)
+    torch.manual_seed(1)
+    sum(joint_losses(oracle, batch)).backward()
+    for name, value in helpers.grads(oracle).items():
+        assert torch.allclose(found[name], value, atol=1e-6), name
+
+
 def test_norm_layers_at_the_outputs_train(helpers):
     """Swin normalizes each output: the decode head trains those layers."""
     inner = {
@@ -324,7 +343,7 @@ def test_batch_of_one_with_batchnorm_in_the_head(helpers):
         'backbone': {'type': 'VGG', 'depth': 11},
         'boundaries': ['features.2'],
         'local_heads': {
-            'type': 'mmlocal.GreedyHead',
+            'type': 'mmlocal.DGLHead',
             'net': 'mlp',
             'num_classes': 10,
         },

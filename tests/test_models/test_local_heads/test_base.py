@@ -33,7 +33,7 @@ def test_feature_sizes_are_rounded_up(stride, size, boundary):
 
 @pytest.mark.parametrize('extra', [0, 1, 2])
 def test_tokens_are_put_back_on_their_grid(extra, boundary):
-    head = PlainHead(boundary(channels=5, stride=16, tokens=True))
+    head = PlainHead(boundary(channels=5, stride=16, layout='tokens'))
     inputs, tokens = torch.zeros(2, 3, 32, 48), torch.rand(2, 6 + extra, 5)
     feat = head.to_map(tokens, inputs)
     assert feat.shape == (2, 5, 2, 3)

@@ -1,14 +1,9 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlocal.models.local_heads.classifiers import (
-    CIFAR_NETS,
-    DGL_NETS,
-    build_net,
-)
+from mmlocal.models.local_heads.classifiers import CIFAR_NETS, build_net
 from mmlocal.models.local_heads.layers import BN
 
 STRIDES = {16: 1, 32: 2, 64: 4}
@@ -74,25 +69,6 @@ def test_parameters(name, channels, outputs, expected, boundary, num_params):
     assert num_params(net) == expected
 
 
-@pytest.mark.parametrize(
-    ('name', 'millions'), [('cnn', 4.74), ('mlp', 12.62), ('mlp-sr', 13.41)]
-)
-def test_dgl_parameters(name, millions, boundary, num_params):
-    with torch.device('meta'):
-        net = build_net(name, boundary(512, 4), 10, BN)
-    assert round(num_params(net) / 1e6, 2) == millions
-
-
-@pytest.mark.parametrize(
-    ('channels', 'millions'),
-    [(64, 0.47), (128, 1.35), (256, 4.38), (512, 15.44), (1024, 57.62)],
-)
-def test_dgl_parameters_on_imagenet(channels, millions, boundary, num_params):
-    with torch.device('meta'):
-        net = build_net('mlp-sr', boundary(channels, 4), 1000, BN)
-    assert round(num_params(net) / 1e6, 2) == millions
-
-
 def test_imagenet_shapes_and_macs(boundary):
     with torch.device('meta'):
         net = build_net('imagenet', boundary(512, 8), 1000, BN)
@@ -109,41 +85,6 @@ def test_classifies_any_feature(name, boundary):
     assert net(torch.randn(3, 24, 9, 7)).shape == (3, 5)
 
 
-@pytest.mark.parametrize('name', DGL_NETS)
-@pytest.mark.parametrize('size', [(16, 16), (9, 7), (3, 1)])
-def test_dgl_takes_any_side_and_trains_all(name, size, boundary):
-    net = build_net(name, boundary(8, 2), 5, BN)
-    logits = net(torch.randn(4, 8, *size))
-    assert logits.shape == (4, 5)
-    logits.square().mean().backward()
-    unused = [n for n, p in net.named_parameters() if p.grad is None]
-    assert unused == []
-
-
-def test_dgl_resolutions(boundary):
-    """`cnn` works at full resolution, `mlp-sr` at a quarter of the side."""
-    for name, sides in [('cnn', [17, 17]), ('mlp-sr', [5, 5, 5])]:
-        net = build_net(name, boundary(8, 2), 5, BN)
-        seen = []
-        for layer in net.convs:
-            if isinstance(layer, nn.Conv2d):
-                layer.register_forward_hook(
-                    lambda layer, args, out, seen=seen: seen.append(
-                        out.shape[2]
-                    )
-                )
-        net(torch.randn(4, 8, 17, 17))
-        assert seen == sides
-
-
-def test_dgl_mlp_pools_twice(boundary):
-    net = build_net('mlp', boundary(4, 2), 5, BN).eval()
-    feat = torch.randn(2, 4, 9, 9)
-    pooled = F.adaptive_avg_pool2d(F.adaptive_avg_pool2d(feat, 3), 2)
-    assert torch.equal(net(feat), net.mlp(pooled))
-    assert not torch.allclose(pooled, F.adaptive_avg_pool2d(feat, 2))
-
-
 def test_segmentation_layers(boundary):
     net = build_net('segmentation', boundary(16, 8), 5, BN)
     assert net(torch.randn(2, 16, 6, 7)).shape == (2, 5, 6, 7)
@@ -158,7 +99,7 @@ def test_segmentation_layers(boundary):
     assert net[3].p == 0.1
 
 
-@pytest.mark.parametrize('name', ['1c2f', 'imagenet', 'segmentation', 'cnn'])
+@pytest.mark.parametrize('name', ['1c2f', 'imagenet', 'segmentation'])
 def test_norm_is_configurable(name, boundary):
     net = build_net(name, boundary(16, 2), 4, {'type': 'SyncBN'})
     assert any(isinstance(m, nn.SyncBatchNorm) for m in net.modules())

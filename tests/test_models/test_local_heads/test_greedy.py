@@ -149,7 +149,7 @@ def test_label_outside_the_classes(boundary, class_samples, pixel_samples):
 def test_device_labels_are_looked_at_once(boundary, monkeypatch):
     """On an accelerator the check waits for the device."""
     calls = []
-    module = 'mmlocal.models.local_heads.greedy'
+    module = 'mmlocal.models.local_heads.supervised'
     monkeypatch.setattr(
         f'{module}.class_labels',
         lambda samples: torch.empty(8, dtype=torch.long, device='meta'),
@@ -168,7 +168,7 @@ def test_tokens(net, boundary, class_samples, pixel_samples):
     """Tokens, with a class token in front, equal the map they stand for."""
     where = {'channels': 8, 'stride': 8}
     head = GreedyHead(
-        boundary(**where, tokens=True), net=net, num_classes=4
+        boundary(**where, layout='tokens'), net=net, num_classes=4
     ).eval()
     inputs = torch.zeros(8, 3, 32, 48)
     tokens = torch.randn(8, 25, 8)
@@ -212,12 +212,13 @@ def test_loss_in_float32(loss, boundary, class_samples):
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
-        ({'net': '3c1f', 'num_classes': 4}, "net='3c1f'.*'0c1f'.*'mlp-sr'"),
+        ({'net': '3c1f', 'num_classes': 4}, "net='3c1f'.*'0c1f'"),
+        ({'net': 'mlp-sr', 'num_classes': 4}, 'mmlocal.DGLHead'),
         ({'net': 'linear'}, 'local_heads: write num_classes='),
         ({'loss': 'mse', 'num_classes': 4}, "'softmax' or 'contrast'"),
         ({'loss': 'contrast', 'feature_dim': 0}, 'feature_dim=0'),
         ({'loss': 'contrast', 'net': 'segmentation'}, 'classifies pixels'),
-        ({'net': 'cnn', 'num_classes': 4, 'widen': 2}, 'widen=2'),
+        ({'net': 'imagenet', 'num_classes': 4, 'widen': 2}, 'widen=2'),
     ],
 )
 def test_bad_config(kwargs, message, boundary):

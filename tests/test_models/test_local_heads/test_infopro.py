@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmlocal.models.local_heads import GreedyHead, InfoProHead, TaskHead
+from mmlocal.models.local_heads import DGLHead, InfoProHead, TaskHead
 from mmlocal.registry import MODELS
 from mmlocal.step import LocalStep, activate
 
@@ -216,7 +216,7 @@ def test_segmentation(boundary, pixel_samples):
 
 def test_tokens(boundary, class_samples):
     head = InfoProHead(
-        boundary(16, 8, tokens=True), preset='imagenet', num_classes=4
+        boundary(16, 8, layout='tokens'), preset='imagenet', num_classes=4
     ).eval()
     inputs = torch.rand(8, 3, 32, 48)
     tokens = torch.randn(8, 25, 16)
@@ -233,7 +233,7 @@ def test_tokens(boundary, class_samples):
 @pytest.mark.parametrize(
     'task',
     [
-        {'type': 'mmlocal.GreedyHead', 'net': 'mlp', 'num_classes': 4},
+        {'type': 'mmlocal.DGLHead', 'net': 'mlp', 'num_classes': 4},
         {
             'type': 'mmlocal.TaskHead',
             'head': {'type': 'mmpretrain.LinearClsHead', 'num_classes': 4},
@@ -246,7 +246,7 @@ def test_task_from_a_config(task, boundary, class_samples):
         {'type': 'mmlocal.InfoProHead', 'task': task, 'task_weight': 3},
         default_args={'boundary': boundary(16)},
     )
-    kind = {'mmlocal.GreedyHead': GreedyHead, 'mmlocal.TaskHead': TaskHead}
+    kind = {'mmlocal.DGLHead': DGLHead, 'mmlocal.TaskHead': TaskHead}
     assert isinstance(head.task, kind[task['type']])
     inputs, feat = torch.rand(8, 3, 32, 32), torch.randn(8, 16, 32, 32)
     with activate(step_for(inputs)):

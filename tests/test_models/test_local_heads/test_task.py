@@ -62,7 +62,7 @@ def test_names_without_prefix_in_the_default_scope(boundary):
 
 
 def test_tokens(boundary, class_samples, pixel_samples):
-    where = boundary(16, 8, tokens=True)
+    where = boundary(16, 8, layout='tokens')
     tokens = torch.randn(8, 17, 16)
     grid = tokens[:, 1:].transpose(1, 2).reshape(8, 16, 4, 4)
     head = TaskHead(where, head=LINEAR, neck=GAP)

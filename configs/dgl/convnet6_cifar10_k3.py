@@ -1,0 +1,3 @@
+_base_ = './convnet6_cifar10_k6.py'
+# 2 blocks a module.
+model = dict(backbone=dict(boundaries=dict(num_modules=3)))

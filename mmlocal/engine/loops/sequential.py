@@ -1,0 +1,280 @@
+"""Modules trained one after another, each to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.logging import MessageHub
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmlocal.engine.distributed import LocalDistributedDataParallel
+from mmlocal.engine.optim import LocalStepMixin
+from mmlocal.registry import LOOPS
+from mmlocal.step import (
+    LocalBackbone,
+    Stopped,
+    local_backbone,
+    only_module,
+    unwrap,
+)
+
+from .phases import FreshOptimizer, Phase, Phases
+
+
+class SequentialMixin:
+    """What both loops do: which module trains follows from the time alone.
+
+    So a run is resumed like any other. A checkpoint holds the optimizer and
+    the schedulers of the phase in which it was written; at the border of two
+    phases they are passed over.
+    """
+
+    def prepare(self, runner: Runner) -> int:
+        """Look at what is to be trained, before the Runner builds the rest.
+
+        Returns:
+            int: K.
+
+        Raises:
+            ValueError: If the model or its wrapper cannot train like this.
+        """
+        self._phase: Phase | None = None
+        self._only = ExitStack()
+        self._backbone = _check_model(runner.model)
+        self._fresh = FreshOptimizer(runner)
+        return self._backbone.num_modules
+
+    def run(self) -> nn.Module:
+        """Train all modules.
+
+        Raises:
+            ValueError: If the optimizer wrapper is no local one.
+        """
+        _check_optim_wrapper(self.runner.optim_wrapper)
+        with self._only:
+            return super().run()
+
+    def enter_phase(self, now: int, phases: Phases) -> None:
+        """Begin a phase, if it is time.
+
+        Args:
+            now (int): Epoch or iteration.
+            phases (Phases): Of the run.
+        """
+        phase = phases.at(now)
+        if phase == self._phase:
+            return
+        self._phase = phase
+        # An optimizer has all weights, whatever its constructor thinks of
+        # frozen ones, so that checkpoints of all phases are alike.
+        self._only.close()
+        count, total = self.iterations(now - phase.begin, phase.length)
+        wrapper = self.runner.optim_wrapper
+        # In the middle of a phase the Runner has loaded them.
+        if now == phase.begin:
+            wrapper = self._fresh.build(self.epochs(phase.length), total)
+            _forget_losses(self.runner.message_hub)
+        self._only.enter_context(
+            only_module(unwrap(self.runner.model), phase.index)
+        )
+        wrapper.initialize_count_status(self.runner.model, count, total)
+        self.runner.logger.info(
+            f'module {phase.index + 1} of {self._backbone.num_modules} '
+            f'trains: {phase.length} {self.unit}, the others are frozen'
+        )
+
+    def train_one(
+        self, run_iter: Callable[[Any], None], batch_idx: int, data_batch: Any
+    ) -> None:
+        """One iteration, whose forward may end behind the module.
+
+        Args:
+            run_iter (Callable): mmengine's, which is left in the middle then.
+            batch_idx (int): As hooks get it.
+            data_batch (Any): From the data loader.
+        """
+        try:
+            run_iter(data_batch)
+        except Stopped:
+            wrapper = self.runner.optim_wrapper
+            wrapper.finish()
+            self.runner.call_hook(
+                'after_train_iter',
+                batch_idx=batch_idx,
+                data_batch=data_batch,
+                outputs={'loss': _total_loss(wrapper)},
+            )
+            self._iter += 1
+
+
+@LOOPS.register_module()
+class SequentialTrainLoop(SequentialMixin, EpochBasedTrainLoop):
+    """Trains the modules of a backbone one after another.
+
+    While a module trains, those before it are frozen, in eval mode, and
+    compute its input; those behind it do not run. Each begins with a fresh
+    optimizer and fresh schedulers, which end with its epochs unless told
+    otherwise, and whose epochs count from its first one. The last module is
+    trained by the model's own head.
+
+    Args:
+        runner (Runner): Of the training.
+        dataloader (DataLoader | dict): The training set.
+        epochs (int | Sequence[int]): Of each module; K numbers, or one for
+            all.
+        **kwargs: Passed to :class:`mmengine.runner.EpochBasedTrainLoop`;
+            epochs there are those of the whole run.
+
+    Raises:
+        ValueError: If ``epochs`` does not fit; the model has no
+            :class:`LocalSupervisedBackbone`, or a local head that needs more
+            than its own module; or the optimizer wrapper or the model
+            wrapper is not one of MMLocal's.
+
+    Example:
+        >>> train_cfg = dict(type='mmlocal.SequentialTrainLoop', epochs=50)
+    """
+
+    unit = 'epochs'
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        epochs: int | Sequence[int],
+        **kwargs,
+    ):
+        _refuse_total(kwargs, 'max_epochs', self.unit)
+        self._phases = Phases(epochs, self.prepare(runner), self.unit)
+        super().__init__(runner, dataloader, self._phases.total, **kwargs)
+
+    def run_epoch(self) -> None:
+        """Train a module for an epoch."""
+        self.enter_phase(self._epoch, self._phases)
+        super().run_epoch()
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Train a module on a batch."""
+        run_iter = partial(super().run_iter, idx)
+        self.train_one(run_iter, idx, data_batch)
+
+    def iterations(self, *epochs: int) -> list[int]:
+        """In so many epochs."""
+        return [each * len(self.dataloader) for each in epochs]
+
+    def epochs(self, length: int) -> int:
+        """Of a phase, as schedulers count them."""
+        return length
+
+
+@LOOPS.register_module()
+class SequentialIterTrainLoop(SequentialMixin, IterBasedTrainLoop):
+    """As :class:`SequentialTrainLoop`, counted in iterations.
+
+    The batches of a phase are those that come next, as if there were no
+    border.
+
+    Args:
+        runner (Runner): Of the training.
+        dataloader (DataLoader | dict): The training set.
+        iters (int | Sequence[int]): Of each module; K numbers, or one for
+            all.
+        **kwargs: Passed to :class:`mmengine.runner.IterBasedTrainLoop`;
+            iterations there are those of the whole run.
+
+    Raises:
+        ValueError: As in :class:`SequentialTrainLoop`.
+
+    Example:
+        >>> train_cfg = dict(
+        ...     type='mmlocal.SequentialIterTrainLoop', iters=20000)
+    """
+
+    unit = 'iters'
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        iters: int | Sequence[int],
+        **kwargs,
+    ):
+        _refuse_total(kwargs, 'max_iters', self.unit)
+        self._phases = Phases(iters, self.prepare(runner), self.unit)
+        super().__init__(runner, dataloader, self._phases.total, **kwargs)
+
+    def run_iter(self, data_batch: Any) -> None:
+        """Train a module on a batch."""
+        self.enter_phase(self._iter, self._phases)
+        self.train_one(super().run_iter, self._iter, data_batch)
+
+    def iterations(self, *iters: int) -> list[int]:
+        """They are what is counted."""
+        return [*iters]
+
+    def epochs(self, length: int) -> int:
+        """mmengine takes a run of iterations for one epoch."""
+        return 1
+
+
+def _check_model(model: nn.Module) -> LocalBackbone:
+    if is_model_wrapper(model) and not isinstance(
+        model, LocalDistributedDataParallel
+    ):
+        raise ValueError(
+            f'model_wrapper_cfg: {type(model).__name__} reduces gradients '
+            'at the end of a forward that modules trained one at a time '
+            "never reach: write dict(type='mmlocal."
+            "LocalDistributedDataParallel')."
+        )
+    backbone = local_backbone(unwrap(model))
+    if backbone is None:
+        raise ValueError(
+            'train_cfg.type: modules are trained one after another, but the '
+            'model has none: write model.backbone=dict(type='
+            "'mmlocal.LocalSupervisedBackbone', backbone=..., "
+            "boundaries=..., local_heads=...), or type='EpochBasedTrainLoop'."
+        )
+    # Refuses heads that do not work alone.
+    with only_module(unwrap(model), 0):
+        return backbone
+
+
+def _check_optim_wrapper(wrapper: OptimWrapper) -> None:
+    if not isinstance(wrapper, LocalStepMixin):
+        name = type(wrapper).__name__
+        local = name if name.startswith('Amp') else 'OptimWrapper'
+        raise ValueError(
+            f'optim_wrapper.type is {name}, which cannot train a module '
+            f"alone: write type='mmlocal.Local{local}'."
+        )
+
+
+def _refuse_total(kwargs: dict, total: str, each: str) -> None:
+    if total in kwargs:
+        raise ValueError(
+            f'train_cfg.{total}: each module has a length of its own: write '
+            f'{each}, a number for all modules or a list, and remove {total}.'
+        )
+
+
+def _total_loss(wrapper: LocalStepMixin) -> torch.Tensor:
+    """Of the module that was trained."""
+    log = wrapper.step_log
+    return sum(value for key, value in log.items() if 'loss' in key)
+
+
+def _forget_losses(message_hub: MessageHub) -> None:
+    """Keep those of another module out of the log, and out of means."""
+    values = message_hub.log_scalars
+    for key in [*values]:
+        if key.startswith('train/local_') or 'loss' in key:
+            del values[key]

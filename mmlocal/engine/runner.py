@@ -1,0 +1,61 @@
+"""A Runner that cuts a network before it is built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+from torch import nn
+
+from mmlocal.config import build_partition, planned_backbone
+from mmlocal.registry import RUNNERS
+
+
+@RUNNERS.register_module()
+class LocalRunner(Runner):
+    """:class:`mmengine.runner.Runner`, for splits that need the whole config.
+
+    ``boundaries`` that are left to a plan (``MemoryBalanced``,
+    ``MemoryBudget``) are replaced in the config by the cuts and the
+    ``checkpointing`` that the plan names. What is logged, recorded, built,
+    dumped to the work dir and kept in checkpoints is the config with the
+    cuts; it trains alike with any Runner. All other configs pass through.
+
+    ``tools/train.py`` and ``tools/test.py`` take it for configs without a
+    ``runner_type``.
+
+    Raises:
+        ValueError: If no split will do.
+
+    Example:
+        >>> runner_type = 'mmlocal.LocalRunner'
+    """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger, then plan.
+
+        Here ranks can talk, and the config has not been used yet: it is
+        logged next.
+        """
+        logger = super().build_logger(*args, **kwargs)
+        self._split = None
+        backbone = planned_backbone(self.cfg.get('model') or {})
+        if backbone is not None:
+            partition = build_partition(backbone['boundaries'])
+            self._split = partition.split_for(self.cfg, self.work_dir)
+            self._write_split(backbone)
+        return logger
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model, cut as in the config."""
+        if self._split is not None and isinstance(model, dict):
+            # Runner has a copy of its own in `cfg`.
+            backbone = planned_backbone(model)
+            if backbone is not None:
+                self._write_split(backbone)
+        return super().build_model(model)
+
+    def _write_split(self, backbone: dict) -> None:
+        backbone['boundaries'] = list(self._split.boundaries)
+        backbone['checkpointing'] = list(self._split.checkpointing)

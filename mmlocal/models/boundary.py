@@ -1,0 +1,154 @@
+"""What is known of the place where a network is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isqrt
+
+from torch import Tensor
+
+LAYOUTS = ('map', 'tokens', 'sequence')
+# Name of the place behind the last module.
+END = 'end'
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """The end of a module, as its head knows it when the backbone is built.
+
+    Args:
+        name (str): The submodule whose input is cut, as ``layer3.13``, or
+            'end' behind the last module.
+        channels (int): C of the feature.
+        stride (int): Input pixels (or samples) that a cell of the feature
+            spans, along a side.
+        layout (str): 'map' (N, C, H, W), 'tokens' (N, L, C) or 'sequence'
+            (N, C, L). Defaults to 'map'.
+        patches (int): How many features an image has in the batch axis,
+            where a backbone takes it apart. Defaults to 1.
+        index (int): Of the module, from 0. Defaults to 0.
+        count (int): How many modules have a local head: K - 1, or K with
+            ``local_end``. Defaults to 1.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    layout: str = 'map'
+    patches: int = 1
+    index: int = 0
+    count: int = 1
+
+    def interpolate(self, value: float | tuple[float, float]) -> float:
+        """A weight at this boundary.
+
+        A pair is read as (first, last) and interpolated linearly in the
+        boundary *index*, not in depth (InfoPro's schedule); with a single
+        boundary the first counts. A number is the same everywhere.
+        """
+        if isinstance(value, (int, float)):
+            return float(value)
+        first, last = value
+        t = self.index / (self.count - 1) if self.count > 1 else 0.0
+        return (1 - t) * first + t * last
+
+    def feature_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the feature of an image (rounded up)."""
+        return tuple(-(-side // self.stride) for side in image_size)
+
+    def to_map(self, feat: Tensor, image_size: tuple[int, int]) -> Tensor:
+        """A feature of images as (N, C, H, W); tokens go back on their grid.
+
+        Leading extra tokens (class, distillation) are left out.
+
+        Args:
+            feat (Tensor): (N, C, H, W) or (N, L, C).
+            image_size (tuple[int, int]): H and W of the image.
+
+        Raises:
+            ValueError: If the feature is a sequence, or the tokens do not
+                fill the grid that the stride and the image size give.
+        """
+        if self.layout == 'map':
+            return feat
+        if self.layout == 'sequence':
+            raise ValueError(
+                f'boundary {self.name!r} carries a sequence (N, C, L), and '
+                'the local head there works on maps of images: choose a head '
+                'for sequences.'
+            )
+        h, w = self.feature_size(image_size)
+        extra = feat.shape[1] - h * w
+        if not 0 <= extra <= 2:
+            raise ValueError(
+                f'boundary {self.name!r} carries {feat.shape[1]} tokens, '
+                f'which is no {h}x{w} grid (image {tuple(image_size)}, '
+                f'stride {self.stride}) with up to 2 extra tokens: choose an '
+                'image size that is a multiple of the stride, or another '
+                'boundary.'
+            )
+        feat = feat[:, extra:].transpose(1, 2)
+        return feat.reshape(feat.shape[0], -1, h, w)
+
+
+class Layouts:
+    """Tells how features lie, by the dimensions of the network's input.
+
+    Of images (N, C, H, W) come maps and tokens, of signals (N, C, L)
+    sequences.
+
+    Args:
+        input_shape (tuple[int, ...]): (C, H, W) with H = W, or (C, L).
+        batch_size (int): N of the input.
+        features (Iterable[Tensor]): All, in forward order: the first with
+            more rows than N is as large as the patches.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        batch_size: int,
+        features: list[Tensor],
+    ):
+        self.input_shape = input_shape
+        self.batch_size = batch_size
+        self.sides = {1: input_shape[-1]}
+        for feat in features:
+            if feat.ndim > 2 and feat.shape[0] % batch_size == 0:
+                patches = feat.shape[0] // batch_size
+                self.sides.setdefault(patches, feat.shape[-1])
+
+    def boundary(self, name: str, feat: Tensor) -> Boundary | None:
+        """What is known of a feature; None if it has none of the layouts."""
+        patches, rest = divmod(feat.shape[0], self.batch_size)
+        if rest or not patches:
+            return None
+        side = self.sides.get(patches, self.input_shape[-1])
+        layout, channels, length = None, 0, 0
+        if len(self.input_shape) == 2:
+            if feat.ndim == 3:
+                layout, (channels, length) = 'sequence', feat.shape[1:]
+        elif feat.ndim == 4 and feat.shape[2] == feat.shape[3]:
+            layout, channels, length = 'map', *feat.shape[1:3]
+        elif feat.ndim == 3:
+            length = token_grid_side(feat.shape[1])
+            layout, channels = 'tokens', feat.shape[2]
+        if layout is None or not length:
+            return None
+        return Boundary(name, channels, round(side / length), layout, patches)
+
+    @property
+    def expected(self) -> str:
+        """The layouts that a feature may have, for messages."""
+        if len(self.input_shape) == 2:
+            return '(N, C, L)'
+        return '(N, C, H, W) nor (N, L, C)'
+
+
+def token_grid_side(num_tokens: int) -> int:
+    """Side of a square grid with up to 2 extra tokens; 0 if there is none."""
+    for extra in range(3):
+        side = isqrt(max(num_tokens - extra, 0))
+        if side and side * side == num_tokens - extra:
+            return side
+    return 0

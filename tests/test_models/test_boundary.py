@@ -1,0 +1,63 @@
+"""How features lie, told by the dimensions of the network's input."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmlocal.models.boundary import Boundary
+from mmlocal.models.cut_points import CutPoints
+
+
+def signal_net(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv1d(1, channels, 10, stride=5, padding=2),
+        nn.Sequential(nn.ReLU(), nn.Conv1d(channels, channels, 4, 2, 1)),
+        nn.Sequential(nn.ReLU(), nn.Conv1d(channels, channels, 4, 2, 1)),
+    )
+
+
+@pytest.mark.parametrize('channels', [256, 512])
+def test_signals_are_sequences(channels):
+    """Whatever the number of channels: 256 would be a token grid of 16x16."""
+    points = CutPoints(signal_net(channels), (1, 4095))
+    cuts = [points.valid[name].boundary for name in ('1', '2')]
+    assert cuts == [
+        Boundary('1', channels, 5, 'sequence'),
+        Boundary('2', channels, 10, 'sequence'),
+    ]
+    assert points.end == Boundary('end', channels, 20, 'sequence')
+
+
+class Patches(nn.Module):
+    """Cuts an image into quarters, in the batch axis."""
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        x = x.reshape(n, c, 2, h // 2, 2, w // 2).permute(0, 2, 4, 1, 3, 5)
+        return x.reshape(4 * n, c, h // 2, w // 2)
+
+
+def test_patches_in_the_batch_axis():
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 1),
+        Patches(),
+        nn.Conv2d(8, 8, 2, stride=2),
+        nn.Conv2d(8, 16, 2, stride=2),
+    )
+    points = CutPoints(net, (3, 32, 32))
+    assert points.valid['1'].boundary == Boundary('1', 8, 1)
+    assert points.valid['3'].boundary == Boundary('3', 8, 2, patches=4)
+    assert points.end == Boundary('end', 16, 4, patches=4)
+
+
+def test_a_sequence_is_no_map():
+    boundary = Boundary('layers.1', 8, 10, 'sequence')
+    with pytest.raises(ValueError, match='layers.1.*sequence'):
+        boundary.to_map(torch.zeros(2, 8, 100), (1, 1000))
+
+
+def test_tokens_go_back_on_their_grid():
+    boundary = Boundary('layers.1', 2, 4, 'tokens')
+    grid = torch.randn(3, 2, 4, 6)
+    tokens = torch.cat([torch.zeros(3, 1, 2), grid.flatten(2).mT], dim=1)
+    assert torch.equal(boundary.to_map(tokens, (16, 24)), grid)
