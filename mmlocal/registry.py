@@ -12,6 +12,7 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
@@ -44,6 +45,12 @@ LOOPS = Registry(
     'loop',
     parent=MMENGINE_LOOPS,
     locations=['mmlocal.engine.loops'],
+    scope='mmlocal',
+)
+METRICS = Registry(
+    'metric',
+    parent=MMENGINE_METRICS,
+    locations=['mmlocal.evaluation'],
     scope='mmlocal',
 )
 OPTIM_WRAPPERS = Registry(

@@ -153,13 +153,19 @@ class LocalBackbone(Protocol):
     def run_module(self, index: int, feat: Tensor) -> Tensor:
         """A module's output from its input; trains nothing."""
 
+    @property
+    def only(self) -> int | None:
+        """The one module that trains, see ``train_only``; None: all."""
+
     def train_only(self, index: int | None) -> None:
         """Train one module and freeze the others; None trains all again."""
 
     def alone(self, index: int, feat: Tensor | None = None) -> Any:
         """Context in which a forward runs one module, from its input."""
 
-    def reading_out(self, stop_behind: int | None = None) -> Any:
+    def reading_out(
+        self, stop_behind: int | None = None, logits_only: bool = False
+    ) -> Any:
         """Context in which forwards collect what the local heads predict."""
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler import OneCycleLR
-from mmengine.runner import load_checkpoint
+from mmengine.runner import checkpoint, load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
@@ -36,10 +36,12 @@ def malicious(tmp_path):
 
 
 @pytest.fixture
-def loaders(monkeypatch):
-    """mmengine's, which are put back afterwards."""
+def loaders():
+    """mmengine's own, whatever other tests have left."""
     schemes = dict(CheckpointLoader._schemes)
-    yield schemes
+    CheckpointLoader._schemes[''] = checkpoint.load_from_local
+    CheckpointLoader._schemes['https://'] = checkpoint.load_from_http
+    yield
     CheckpointLoader._schemes = schemes
 
 
@@ -49,6 +51,7 @@ def test_mmengine_loads_what_it_does_not_know(malicious, loaders):
     assert (malicious.parent / 'owned').exists()
 
 
+@pytest.mark.filterwarnings('ignore:Environment variable TORCH_FORCE')
 def test_it_no_longer_does(malicious, loaders, monkeypatch):
     load_safely_in_mmengine()
     with pytest.raises(ValueError, match=r'\(posix.mkdir\)') as error:
@@ -83,7 +86,7 @@ def test_each_hook_is_enough(malicious, loaders, hook):
     class Runner:
         work_dir, _resume, _load_from = str(malicious.parent), False, None
 
-    HOOKS.build({'type': hook}).before_run(Runner())
+    HOOKS.build({'type': f'mmlocal.{hook}'}).before_run(Runner())
     with pytest.raises(ValueError, match='was not loaded'):
         load_checkpoint(nn.Linear(1, 1), str(malicious))
 

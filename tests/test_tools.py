@@ -201,10 +201,11 @@ def test_tta_of_classification(checkpoint):
 
 def test_predictions_are_kept(checkpoint, capsys):
     cfg = parse(TEST, SEG, checkpoint, '--out', 'masks')
-    assert cfg.test_evaluator[0].output_dir == 'masks'
+    iou, per_module = cfg.test_evaluator
+    assert iou.output_dir == 'masks' and 'output_dir' not in per_module
     cfg = parse(TEST, CLS, checkpoint, '--out', 'scores.pkl')
     types = [metric.type for metric in cfg.test_evaluator]
-    assert types == ['Accuracy', 'DumpResults']
+    assert types == ['Accuracy', 'mmlocal.PerModuleAccuracy', 'DumpResults']
     assert 'ends in .pkl' in error(
         capsys, TEST, CLS, checkpoint, '--out', 'scores'
     )
@@ -331,9 +332,8 @@ def free_port() -> str:
 
 
 def environment():
-    """In which `python` is this one, as in an activated environment."""
-    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-    return {**os.environ, 'PATH': path, 'OMP_NUM_THREADS': '1'}
+    """In which the launchers run this interpreter."""
+    return {**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
 
 
 SMALL = {

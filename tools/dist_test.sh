@@ -2,28 +2,17 @@
 # Usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
 # Several machines: the same on each, with NNODES and MASTER_ADDR, the first
 # one's address, in the environment; also NODE_RANK (0 to NNODES - 1), or they
-# are numbered as they arrive. PORT, if several jobs share a machine. Without
-# a GPU, GPUS is the number of processes, and these compute on the CPU.
+# are numbered as they arrive. They wait for each other for WAIT seconds (600).
+# PORT, if several jobs share a machine; PYTHON, an interpreter to use instead
+# of that of the environment. Without a GPU, GPUS is the number of processes,
+# and these compute on the CPU.
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
-  sed -n '2,6s/^# //p' "$0" >&2
+  sed -n '2,8s/^# //p' "$0" >&2
   exit 2
 fi
-config=$1
-checkpoint=$2
-gpus=$3
 here=$(cd "$(dirname "$0")" && pwd)
-host=${MASTER_ADDR:-127.0.0.1}
-port=${PORT:-29500}
-if [ "${NNODES:-1}" != 1 ] && [ -z "${NODE_RANK:-}" ]; then
-  meet=(--rdzv_backend=c10d --rdzv_endpoint="$host:$port" --rdzv_id="$port")
-else
-  meet=(--node_rank="${NODE_RANK:-0}" --master_addr="$host" --master_port="$port")
-fi
 
-PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}" python -m torch.distributed.run \
-  --nnodes="${NNODES:-1}" \
-  "${meet[@]}" \
-  --nproc_per_node="$gpus" \
-  "$here/test.py" "$config" "$checkpoint" --launcher pytorch "${@:4}"
+exec bash "$here/torchrun.sh" "$3" "$here/test.py" "$1" "$2" \
+  --launcher pytorch "${@:4}"

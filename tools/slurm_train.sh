@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of tools/train.py]
 # In the environment: GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), and
-# SRUN_ARGS, further options of srun, as --gres=none for nodes without GPU.
+# SRUN_ARGS, further options of srun, as --gres=none for nodes without GPU;
+# PYTHON, an interpreter to use instead of that of the environment.
 set -euo pipefail
 
 if [ $# -lt 3 ]; then
-  sed -n '2,4s/^# //p' "$0" >&2
+  sed -n '2,5s/^# //p' "$0" >&2
   exit 2
 fi
 partition=$1
@@ -27,4 +28,4 @@ PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}" srun \
   --cpus-per-task="${CPUS_PER_TASK:-5}" \
   --kill-on-bad-exit=1 \
   ${SRUN_ARGS:-} \
-  python -u "$here/train.py" "$config" --launcher slurm "${@:4}"
+  bash "$here/python.sh" -u "$here/train.py" "$config" --launcher slurm "${@:4}"

@@ -92,7 +92,8 @@ def write_predictions(cfg: Config, out: str) -> None:
         metrics = [*metrics, dict(type='DumpResults', out_file_path=out)]
     elif cfg.default_scope == 'mmseg':
         for metric in metrics:
-            metric.update(output_dir=out, keep_results=True)
+            if type_name(metric.type) == 'IoUMetric':
+                metric.update(output_dir=out, keep_results=True)
     else:
         raise ValueError(
             f'--out {out}: write a name that ends in .pkl; a folder is for '

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from mmlocal.config import is_wrapped, wrapper_kind
+from mmlocal.config import is_wrapped, type_name, wrapper_kind
 
 # What belongs together: a Runner takes a group whole or not at all.
 TRAINING = (
@@ -40,6 +40,7 @@ KEPT = (
     'load_from',
     'resume',
 )
+LOOPS = {'LocalValLoop': 'ValLoop', 'LocalTestLoop': 'TestLoop'}
 DATASETS = {'mmseg': 'BaseSegDataset', 'mmpretrain': 'CustomDataset'}
 
 
@@ -109,9 +110,15 @@ def plain_config(cfg: Config) -> tuple[Config, list[str]]:
         _drop(plain, TRAINING, own, notes)
     else:
         notes += mapped
+    mapped = _map_evaluation(plain, VALIDATION)
     if own := _own_types({key: plain.get(key) for key in VALIDATION}):
         _drop(plain, VALIDATION, own, notes)
+    else:
+        notes += mapped
+    mapped = _map_evaluation(plain, TESTING)
     _replace_test_data(plain, cfg, notes)
+    if 'test_evaluator' in plain:
+        notes += mapped
     if plain.get('test_dataloader'):
         # mmseg's inference_model reads it here.
         plain.test_pipeline = _innermost(plain.test_dataloader).pipeline
@@ -140,6 +147,25 @@ def _map_training(plain: ConfigDict) -> list[str]:
         names = ', '.join(_own_types(own))
         notes.append(f'custom_hooks: without {names}')
         plain.custom_hooks = [hook for hook in hooks if hook not in own]
+    return notes
+
+
+def _map_evaluation(plain: ConfigDict, keys: tuple[str, ...]) -> list[str]:
+    """Put mm's loop, and leave out metrics of modules; says which."""
+    notes = []
+    _, loop_key, evaluator_key = keys
+    loop = plain.get(loop_key) or {}
+    name = type_name(loop.get('type'))
+    if name in LOOPS:
+        loop.type = LOOPS[name]
+        loop.pop('ensemble', None)
+        notes.append(f'{loop_key}: {loop.type} for mmlocal.{name}')
+    metrics = plain.get(evaluator_key) or []
+    if own := _own_types(metrics):
+        metrics = metrics if isinstance(metrics, list) else [metrics]
+        kept = [metric for metric in metrics if not _own_types(metric)]
+        plain[evaluator_key] = kept
+        notes.append(f'{evaluator_key}: without {", ".join(own)}')
     return notes
 
 

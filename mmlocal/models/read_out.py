@@ -18,6 +18,7 @@ class ReadOut:
     Args:
         heads (Sequence[LocalHead]): Of the modules.
         stop_behind (int, optional): End each forward behind this module.
+        logits_only (bool): Leave out all but ``logits``. Defaults to False.
 
     Attributes:
         found (list[list[dict]]): For each forward, :meth:`LocalHead.predict`
@@ -25,10 +26,14 @@ class ReadOut:
     """
 
     def __init__(
-        self, heads: Sequence[LocalHead], stop_behind: int | None = None
+        self,
+        heads: Sequence[LocalHead],
+        stop_behind: int | None = None,
+        logits_only: bool = False,
     ):
         self.heads = heads
         self.stop_behind = stop_behind
+        self.logits_only = logits_only
         self.found: list[list[dict[str, Any]]] = []
 
     def begin(self, inputs: Tensor) -> None:
@@ -42,7 +47,12 @@ class ReadOut:
         Raises:
             Stopped: Behind ``stop_behind``.
         """
-        prediction = self.heads[index].predict(feat, self.inputs)
+        head = self.heads[index]
+        if self.logits_only:
+            logits = head.logits(feat, self.inputs)
+            prediction = {} if logits is None else {'logits': logits}
+        else:
+            prediction = head.predict(feat, self.inputs)
         self.found[-1].append(prediction)
         if index == self.stop_behind:
             raise Stopped

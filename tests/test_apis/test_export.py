@@ -231,6 +231,24 @@ def test_stock_training_settings_stay():
     assert plain.model == twin.model
 
 
+def test_validation_of_modules_becomes_that_of_the_model():
+    cfg = get_config('infopro_resnet101_imagenet')
+    stock, _ = plain_config(cfg)
+    for stage, kind in ('val', 'Val'), ('test', 'Test'):
+        loop = dict(type=f'mmlocal.Local{kind}Loop', ensemble=None, fp16=True)
+        cfg[f'{stage}_cfg'] = loop
+        metric = dict(type='mmlocal.PerModuleAccuracy')
+        cfg[f'{stage}_evaluator'] = [stock[f'{stage}_evaluator'], metric]
+    plain, notes = plain_config(cfg)
+    assert plain.val_cfg == dict(type='ValLoop', fp16=True)
+    assert plain.test_cfg == dict(type='TestLoop', fp16=True)
+    assert plain.val_evaluator == [stock.val_evaluator]
+    assert plain.test_evaluator == [stock.test_evaluator]
+    assert plain.val_dataloader == stock.val_dataloader
+    assert 'val_cfg: ValLoop for mmlocal.LocalValLoop' in notes
+    assert 'test_evaluator: without mmlocal.PerModuleAccuracy' in notes
+
+
 def test_name_of_the_config_ends_in_py(tmp_path):
     with pytest.raises(ValueError, match='ends in .py'):
         export_config('e2e_resnet101_imagenet', tmp_path / 'plain')

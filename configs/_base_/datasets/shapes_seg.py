@@ -38,5 +38,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+val_evaluator = [
+    dict(type='IoUMetric', iou_metrics=['mIoU']),
+    dict(type='mmlocal.PerModuleIoU', iou_metrics=['mIoU']),
+]
 test_evaluator = val_evaluator

@@ -37,5 +37,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='Accuracy', topk=(1,))
+val_evaluator = [
+    dict(type='Accuracy', topk=(1,)),
+    dict(type='mmlocal.PerModuleAccuracy', topk=(1,)),
+]
 test_evaluator = val_evaluator

@@ -7,5 +7,5 @@ param_scheduler = [
     dict(type='MultiStepLR', milestones=[15, 30, 45], gamma=0.2)
 ]
 train_cfg = dict(by_epoch=True, max_epochs=50, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
+val_cfg = dict(type='mmlocal.LocalValLoop')
+test_cfg = dict(type='mmlocal.LocalTestLoop')

@@ -8,5 +8,5 @@ param_scheduler = [
     dict(type='mmlocal.WarmupCosineLR', warmup=1, warmup_lr=0.01)
 ]
 train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=4)
-val_cfg = dict()
-test_cfg = dict()
+val_cfg = dict(type='mmlocal.LocalValLoop')
+test_cfg = dict(type='mmlocal.LocalTestLoop')

@@ -9,5 +9,5 @@ custom_hooks = [
     dict(type='mmlocal.ResetOptimizerStateHook', milestones=milestones)
 ]
 train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
+val_cfg = dict(type='mmlocal.LocalValLoop')
+test_cfg = dict(type='mmlocal.LocalTestLoop')

@@ -24,6 +24,7 @@ from .fit import (
 )
 from .global_batch import record_global_batch, warn_of_other_batch
 from .local_checkpoint_hook import LocalCheckpointHook
+from .statistics import average_over_ranks, saves_after
 
 
 @HOOKS.register_module()
@@ -34,7 +35,9 @@ class LocalLossHook(Hook):
     training it refuses settings with which the modules would train end to
     end, not at all, or differently on each rank. When a run is resumed with
     another global batch, as on fewer ranks, it says so; with other modules
-    or parameters it refuses to.
+    or parameters it refuses to. On several ranks, the running statistics of
+    BatchNorm are averaged before validation, before CheckpointHook saves, and
+    after each epoch: each rank has gathered those of its own images.
 
     Args:
         max_nonfinite (int): Iterations in a row in which a loss of one
@@ -50,7 +53,8 @@ class LocalLossHook(Hook):
         RuntimeError: After too many losses that are no numbers.
     """
 
-    # Before RuntimeInfoHook's values are printed by LoggerHook.
+    # Before RuntimeInfoHook's values are printed by LoggerHook, and before
+    # EMAHook puts its average in the place of the model.
     priority = 'ABOVE_NORMAL'
 
     def __init__(self, max_nonfinite: int = 10) -> None:
@@ -62,6 +66,12 @@ class LocalLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         for problem in _problems(runner):
             raise ValueError(problem)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        average_over_ranks(runner)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        average_over_ranks(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         record_global_batch(runner, checkpoint)
@@ -85,6 +95,8 @@ class LocalLossHook(Hook):
         data_batch: dict | tuple | list | None = None,
         outputs: dict | None = None,
     ) -> None:
+        if saves_after(runner):
+            average_over_ranks(runner)
         log = runner.optim_wrapper.step_log
         tensors = dict(log)
         if isinstance(loss := (outputs or {}).get('loss'), Tensor):

@@ -98,8 +98,13 @@ class LocalStepMixin:
     def backward(self, loss: Tensor, **kwargs) -> None:
         """Propagate the model's own loss back, and count the step."""
         self._begun = True
-        with self._all_or_nothing(), self.during('backward'):
-            super().backward(loss, **kwargs)
+        # A plain try: torch.compile stumbles over a generator here.
+        try:
+            with self.during('backward'):
+                super().backward(loss, **kwargs)
+        except Exception as error:
+            self._drop_gradients(error)
+            raise
 
     def finish(self) -> None:
         """End a step whose forward was stopped behind a module.
@@ -129,11 +134,14 @@ class LocalStepMixin:
         except Stopped:
             raise
         except Exception as error:
-            if self._begun:
-                self.zero_grad()
-            if self._gradient_reducer is not None:
-                self._gradient_reducer.abort(error)
+            self._drop_gradients(error)
             raise
+
+    def _drop_gradients(self, error: Exception) -> None:
+        if self._begun:
+            self.zero_grad()
+        if self._gradient_reducer is not None:
+            self._gradient_reducer.abort(error)
 
     def _wait_for_gradients(
         self, params: Iterable[nn.Parameter] | None = None

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import cached_property
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmlocal.config import build_partition
 from mmlocal.registry import MODELS
 from mmlocal.step import current_step
 
-from ..calls import Calls
-from ..chain import Chain
 from ..checkpointing import (
     assign_blocks,
     checkpoint_blocks,
     parse_modes,
     take_over_with_cp,
 )
-from ..cut_forward import cut_forward
 from ..cut_points import CutPoints, ModuleParts, Split
 from ..finished import detach_finished
-from ..freezing import FrozenModules
 from ..local_heads.base import binds, build_local_heads
+from ..module_access import ModuleAccess, last_tensor
 from ..module_training import ModuleTraining
-from ..read_out import ReadOut
-from ..tracing import flatten
 
 
 @MODELS.register_module()
-class LocalSupervisedBackbone(BaseModule):
+class LocalSupervisedBackbone(ModuleAccess, BaseModule):
     """Trains a backbone in gradient-isolated modules.
 
     In a training step, as soon as the forward reaches a boundary, the local
@@ -136,10 +129,6 @@ class LocalSupervisedBackbone(BaseModule):
         places = [cut.boundary for cut in cuts]
         if local_end:
             places.append(points.check_end())
-        self._only: int | None = None
-        self._entry: tuple[int, Tensor | None] | None = None
-        self._readout: ReadOut | None = None
-        self._frozen: FrozenModules | None = None
         self.set_split(
             Split([cut.name for cut in cuts], checkpointing),
             build_local_heads(local_heads, places),
@@ -182,246 +171,13 @@ class LocalSupervisedBackbone(BaseModule):
         training = self.module_training(self.local_heads, step, only)
         outputs = self._run(x, training.at_boundary)
         if self.local_end:
-            last = _last_tensor(outputs)
+            last = last_tensor(outputs)
             passed = training.train(self.num_modules - 1, last)
             outputs = _replaced(outputs, last, passed)
         outputs, detached = detach_finished(outputs, training.finished)
         if not self.local_end:
             self._warn_of_detached(detached)
         return outputs
-
-    @property
-    def num_modules(self) -> int:
-        """K."""
-        return len(self.boundaries) + 1
-
-    @property
-    def module_heads(self) -> dict[int, nn.Module]:
-        """Local heads by the number of the module that they train."""
-        return dict(enumerate(self.local_heads))
-
-    @property
-    def boundary_modules(self) -> dict[str, nn.Module]:
-        """The first submodule of each module but the first, by name."""
-        get = self.backbone.get_submodule
-        return {name: get(name) for name in self.boundaries}
-
-    def module_weights(self, index: int) -> list[nn.Parameter]:
-        """The weights of one module and of its local head."""
-        owners, last = self._parts.weights, self.num_modules - 1
-        weights = [
-            weight
-            for name, weight in self.backbone.named_parameters()
-            if owners.get(name, last) == index
-        ]
-        if index in self.module_heads:
-            weights += self.module_heads[index].parameters()
-        return weights
-
-    def run_module(self, index: int, feat: Tensor) -> Tensor:
-        """A module's output from its input; trains nothing.
-
-        Args:
-            index (int): Of the module, from 0.
-            feat (Tensor): What it takes in; the images, for the first.
-
-        Raises:
-            ValueError: If the backbone is no chain.
-        """
-        return self.chain.run(index, feat)
-
-    @cached_property
-    def calls(self) -> Calls:
-        """What submodules take and return."""
-        return Calls(self.backbone, self.input_shape)
-
-    @cached_property
-    def chain(self) -> Chain:
-        """The modules as callables.
-
-        Raises:
-            ValueError: If the backbone is no chain.
-        """
-        return Chain(self.backbone, self.boundaries, self.calls)
-
-    def train(self, mode: bool = True) -> LocalSupervisedBackbone:
-        """As of any module; what :meth:`train_only` froze stays in eval."""
-        super().train(mode)
-        if self._frozen is not None:
-            self._frozen.eval()
-        return self
-
-    def train_only(self, index: int | None) -> None:
-        """Train one module, and end each forward behind it.
-
-        The others are frozen, with their local heads: no gradient, and eval
-        mode also through :meth:`train`. Training the last module the forward
-        goes on to the model's own head, in any other it ends with
-        :class:`mmlocal.step.Stopped`.
-
-        Args:
-            index (int, optional): Of the module, from 0. None trains all.
-
-        Raises:
-            ValueError: If there is no such module, or a head needs the
-                gradient of the module behind it.
-        """
-        if self._frozen is not None:
-            self._frozen.release()
-        self._frozen, self._only = None, index
-        if index is not None:
-            self._check_alone(index)
-            self._frozen = FrozenModules(
-                self.backbone, self._parts, self.local_heads, index
-            )
-        self.train(self.training)
-
-    @contextmanager
-    def alone(self, index: int, feat: Tensor | None = None) -> Iterator[None]:
-        """In here a forward in training runs one module.
-
-        It ends with :class:`mmlocal.step.Stopped` behind that module, or
-        goes on to the model's own head behind the last one.
-
-        Args:
-            index (int): Of the module, from 0.
-            feat (Tensor, optional): What it takes in; the forward's own
-                input is not looked at then. Not for the first module, which
-                takes that.
-
-        Raises:
-            ValueError: If there is no such module, a head needs the gradient
-                of the module behind it, or the backbone is no chain.
-        """
-        self._check_alone(index)
-        if (feat is None) != (index == 0):
-            raise ValueError(
-                f'module {index} takes '
-                + ("the forward's own input" if index == 0 else 'a feature')
-            )
-        self._entry = (index, feat)
-        try:
-            yield
-        finally:
-            self._entry = None
-
-    @contextmanager
-    def reading_out(
-        self, stop_behind: int | None = None
-    ) -> Iterator[list[list[dict[str, Any]]]]:
-        """In here forwards train nothing, and local heads predict.
-
-        Args:
-            stop_behind (int, optional): End each forward behind this module,
-                with :class:`mmlocal.step.Stopped`, unless it is the last.
-
-        Yields:
-            list[list[dict]]: For each forward, :meth:`LocalHead.predict` of
-            each head that it reached.
-        """
-        if stop_behind == self.num_modules - 1:
-            stop_behind = None
-        self._readout = ReadOut(self.local_heads, stop_behind)
-        try:
-            yield self._readout.found
-        finally:
-            self._readout = None
-
-    @torch.no_grad()
-    def predict_local(self, x: Tensor) -> list[dict[str, Any]]:
-        """What each local head sees in its module's output.
-
-        Args:
-            x (Tensor): Preprocessed images (N, C, H, W).
-
-        Returns:
-            list[dict]: :meth:`LocalHead.predict` of each head in turn.
-        """
-        with self.reading_out() as found:
-            self(x)
-        return found[0]
-
-    def _check_alone(self, index: int) -> None:
-        if not 0 <= index < self.num_modules:
-            raise ValueError(
-                f'there is no module {index}: the backbone has '
-                f'{self.num_modules}, from 0.'
-            )
-        for head in self.local_heads:
-            if head.needs_gradient:
-                raise ValueError(
-                    f'local_heads: {type(head).__name__} needs the gradient '
-                    'of the module behind its own, which is not there when '
-                    'modules train one at a time: train all at once '
-                    "(train_cfg.type='EpochBasedTrainLoop'), or choose "
-                    'another head.'
-                )
-
-    def get_layer_depth(
-        self, param_name: str, prefix: str = ''
-    ) -> tuple[int, int]:
-        """Layer of a parameter, for layer-wise learning rate decay.
-
-        Local heads count as the last layer.
-        """
-        inner = param_name.removeprefix(prefix).removeprefix('backbone.')
-        depth, num_layers = self.backbone.get_layer_depth(inner, '')
-        if param_name.removeprefix(prefix).startswith('local_heads.'):
-            depth = num_layers - 1
-        return depth, num_layers
-
-    def __getattr__(self, name: str) -> Any:
-        # What other parts of a model ask of a backbone (`out_indices`,
-        # `num_extra_tokens`, ...), the inner one answers.
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if 'backbone' not in self.__dict__.get('_modules', {}):
-                raise
-            return getattr(self.backbone, name)
-
-    def _run(
-        self,
-        x: Tensor,
-        at_boundary: Callable[[int, Tensor], Tensor] | None = None,
-    ) -> Any:
-        """Run the backbone; ``at_boundary(index, feat)`` replaces feat."""
-        if self._entry is not None and self._entry[0] > 0:
-            return self._run_from(*self._entry, at_boundary or _same)
-        if at_boundary is None:
-            return self.backbone(x)
-        # Modules are found by name at each forward: SyncBN conversion and
-        # the like replace them.
-        cuts = self.boundary_modules.values()
-        return cut_forward(self.backbone, cuts, x, at_boundary)
-
-    def _run_from(
-        self,
-        first: int,
-        feat: Tensor,
-        at_boundary: Callable[[int, Tensor], Tensor],
-    ) -> Any:
-        last = self.num_modules - 1
-        for index in range(first, last):
-            feat = at_boundary(index, self.chain.run(index, feat))
-        return self.chain.finish(feat)
-
-    def _read_out(self, x: Tensor, readout: ReadOut) -> Any:
-        readout.begin(x)
-        outputs = self._run(x, readout.at_boundary)
-        if self.local_end:
-            readout.at_boundary(self.num_modules - 1, _last_tensor(outputs))
-        return outputs
-
-    def _warn_of_detached(self, paths: list[str]) -> None:
-        if paths and not self._warned_outputs:
-            self._warned_outputs = True
-            print_log(
-                f'{", ".join(paths)} of the backbone stem from modules that '
-                'have trained already and are handed out detached: a decode '
-                'or auxiliary head that reads them trains itself only.',
-                logger='current',
-            )
 
     def set_split(
         self,
@@ -456,6 +212,39 @@ class LocalSupervisedBackbone(BaseModule):
             for head in binding:
                 head.bind(modules)
 
+    def get_layer_depth(
+        self, param_name: str, prefix: str = ''
+    ) -> tuple[int, int]:
+        """Layer of a parameter, for layer-wise learning rate decay.
+
+        Local heads count as the last layer.
+        """
+        inner = param_name.removeprefix(prefix).removeprefix('backbone.')
+        depth, num_layers = self.backbone.get_layer_depth(inner, '')
+        if param_name.removeprefix(prefix).startswith('local_heads.'):
+            depth = num_layers - 1
+        return depth, num_layers
+
+    def __getattr__(self, name: str) -> Any:
+        # What other parts of a model ask of a backbone (`out_indices`,
+        # `num_extra_tokens`, ...), the inner one answers.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if 'backbone' not in self.__dict__.get('_modules', {}):
+                raise
+            return getattr(self.backbone, name)
+
+    def _warn_of_detached(self, paths: list[str]) -> None:
+        if paths and not self._warned_outputs:
+            self._warned_outputs = True
+            print_log(
+                f'{", ".join(paths)} of the backbone stem from modules that '
+                'have trained already and are handed out detached: a decode '
+                'or auxiliary head that reads them trains itself only.',
+                logger='current',
+            )
+
     def _compile(self, modules: Sequence[str], **options) -> None:
         for name in modules:
             try:
@@ -483,14 +272,6 @@ def resolve_partition(cfg: dict, points: CutPoints) -> Split:
         split = Split(split)
     print_log(split.describe(), logger='current')
     return split
-
-
-def _same(index: int, feat: Tensor) -> Tensor:
-    return feat
-
-
-def _last_tensor(outputs: Any) -> Tensor:
-    return [out for out in flatten(outputs) if isinstance(out, Tensor)][-1]
 
 
 def _replaced(outputs: Any, old: Tensor, new: Tensor) -> Any:

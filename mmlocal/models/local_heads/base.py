@@ -125,6 +125,13 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
         """
         return {}
 
+    def logits(self, feat: Tensor, inputs: Tensor) -> Tensor | None:
+        """``logits`` of :meth:`predict` alone, None if there are none.
+
+        For heads whose ``predict`` computes more than that.
+        """
+        return self.predict(feat, inputs).get('logits')
+
     def to_map(self, feat: Tensor, inputs: Tensor) -> Tensor:
         """The feature as (N, C, H, W); tokens are put back on their grid.
 

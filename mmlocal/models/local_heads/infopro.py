@@ -200,6 +200,10 @@ class InfoProHead(LocalHead):
             result['reconstruction'] = logits.sigmoid()
         return result
 
+    def logits(self, feat: Tensor, inputs: Tensor) -> Tensor | None:
+        """Of the task head; no image is decoded."""
+        return self.task.logits(feat, inputs) if self.task_weight else None
+
     def _decode(self, feat: Tensor, images: Tensor) -> Tensor:
         return self.decoder(self.to_map(feat, images), images.shape[-2:])
 

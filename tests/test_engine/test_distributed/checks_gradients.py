@@ -46,6 +46,7 @@ def segmentor(**backbone) -> dict:
     cfg['auxiliary_head'] = {**cfg['decode_head'], 'in_index': 2}
     cfg['auxiliary_head'] |= {'in_channels': 32}
     cfg['decode_head']['in_index'] = 3
+    cfg['test_cfg'] = {'mode': 'whole'}
     return cfg
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,10 @@ from checks_gradients import (
     small_buckets,
 )
 from conftest import segmentation_batch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.registry import METRICS
 from mmengine.runner import Runner
 from worker import build, check
 
@@ -57,10 +58,30 @@ class Recorder(Hook):
             raise KeyboardInterrupt
 
 
-def run(folder: Path, steps: int, hook: Hook | None = None, **settings):
+@METRICS.register_module()
+class MeanLogit(BaseMetric):
+    """Of all images: other statistics give another one."""
+
+    def process(self, data_batch, data_samples):
+        self.results += [
+            sample['seg_logits']['data'].square().mean().item()
+            for sample in data_samples
+        ]
+
+    def compute_metrics(self, results):
+        return {'mean': sum(results) / len(results)}
+
+
+def run(
+    folder: Path,
+    steps: int,
+    hook: Hook | None = None,
+    ema: dict | None = None,
+    **settings,
+):
     """Train with momentum, clipping, EMA and accumulation."""
     runner = Runner(
-        model=deepcopy(segmentor()),
+        model=ConfigDict(segmentor()),
         work_dir=str(folder),
         launcher='pytorch',
         default_scope='mmseg',
@@ -73,7 +94,11 @@ def run(folder: Path, steps: int, hook: Hook | None = None, **settings):
             'sampler': {'type': 'InfiniteSampler', 'shuffle': True},
             'dataset': Batches(),
         },
-        train_cfg={'by_epoch': False, 'max_iters': steps},
+        train_cfg={
+            'by_epoch': False,
+            'max_iters': steps,
+            'val_interval': 10,
+        },
         optim_wrapper={
             'type': 'mmlocal.LocalOptimWrapper',
             'optimizer': {'type': 'SGD', 'lr': 0.05, 'momentum': 0.9},
@@ -90,7 +115,7 @@ def run(folder: Path, steps: int, hook: Hook | None = None, **settings):
         },
         custom_hooks=[
             {'type': 'mmlocal.LocalLossHook'},
-            {'type': 'EMAHook'},
+            {'type': 'EMAHook', **(ema or {})},
             hook or Recorder(),
         ],
         cfg=Config({'model_wrapper_cfg': dict(WRAPPER)}),
@@ -127,6 +152,44 @@ def runner(rank: int, folder: Path) -> None:
         path = folder / 'parts' / 'iter_20.pth'
         keys = torch.load(path, weights_only=False)['state_dict']
         assert set(keys) == set(trained.model.module.state_dict())
+
+
+@check()
+def validation(rank: int, folder: Path) -> None:
+    """During training it gives what one process finds in the checkpoint."""
+    for update_buffers in (False, True):
+        work_dir = folder / f'ema_{update_buffers}'
+        trained = run(
+            work_dir,
+            10,
+            ema={'update_buffers': update_buffers},
+            val_dataloader={
+                'batch_size': 1,
+                'num_workers': 0,
+                'collate_fn': {'type': 'pseudo_collate'},
+                'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+                'dataset': Batches(),
+            },
+            val_evaluator={'type': 'MeanLogit'},
+            val_cfg={'type': 'ValLoop'},
+        )
+        found = trained.message_hub.get_scalar('val/mean').current()
+        dist.barrier()
+        path = work_dir / 'iter_10.pth'
+        state = torch.load(path, weights_only=False)['state_dict']
+        model = build(segmentor()).eval()
+        first = next(n for n in model.modules() if hasattr(n, 'running_var'))
+        assert set(model.state_dict()) == set(state)
+        model.load_state_dict(state)
+        assert not torch.equal(first.running_var, torch.ones(8))
+        metric = MeanLogit()
+        for index in range(16):
+            batch = segmentation_batch(1, seed=index)
+            with torch.no_grad():
+                samples = model.val_step(batch)
+            metric.process(batch, [sample.to_dict() for sample in samples])
+        expected = metric.compute_metrics(metric.results)['mean']
+        assert found == pytest.approx(expected, rel=1e-5)
 
 
 @check()

@@ -39,6 +39,7 @@ CHECKS = [
     'step_that_fails-2',
     pytest.param('stuck_rank-2', marks=pytest.mark.slow),
     'runner-2',
+    'validation-2',
     'killed_rank-2',
     'one_process_and_two_ranks-2',
     'sequential-2',

@@ -23,15 +23,28 @@ FORK = multiprocessing.get_context('fork')
 
 
 class Line(BaseModel):
-    """A weight of 40 kB."""
+    """A weight of 40 kB.
 
-    def __init__(self):
+    Args:
+        by_hand (bool): Without autograd, whose threads no fork survives.
+    """
+
+    def __init__(self, by_hand=False):
         super().__init__()
+        self.by_hand = by_hand
         self.weight = torch.nn.Parameter(torch.ones(10_000))
 
     def forward(self, inputs, mode='tensor'):
         loss = (self.weight * inputs.float()).square().mean()
         return {'loss': loss} if mode == 'loss' else [loss]
+
+    def train_step(self, data, optim_wrapper):
+        if not self.by_hand:
+            return super().train_step(data, optim_wrapper)
+        factor = data['inputs'].float().square().mean()
+        self.weight.grad = 2 * factor * self.weight.detach() / 10_000
+        optim_wrapper.step()
+        return {'loss': factor}
 
 
 class Better(BaseMetric):
@@ -135,7 +148,7 @@ def killed(runner: Runner, event_number: int) -> bool:
 def test_a_kill_at_any_moment_leaves_a_checkpoint(settings):
     """Before every file operation of a run in turn."""
     settings['train_cfg']['max_iters'] = 3
-    runner = build(settings)
+    runner = build(settings, model=Line(by_hand=True))
     work = Path(runner.work_dir)
     logs = {path.name for path in work.iterdir()}
     seen, number = set(), 0
@@ -164,6 +177,7 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint(settings):
 
 def test_a_killed_run_goes_on_and_cleans_up(settings, tmp_path):
     """Killed when the new checkpoint is there and the old one, too."""
+    settings['model'] = Line(by_hand=True)
     whole = build(without_validation(settings), 'whole')
     whole.train()
     work = tmp_path / 'parts'
@@ -237,6 +251,7 @@ class Fill(Hook):
 def test_a_write_that_fails_in_the_middle(settings, tmp_path, end):
     """As on a full disk; or the process is killed there."""
     report = tmp_path / 'report.txt'
+    settings['model'] = Line(by_hand=True)
     runner = build(without_validation(settings))
     runner.register_hook(Fill())
 

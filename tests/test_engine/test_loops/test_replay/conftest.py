@@ -105,7 +105,7 @@ def settings(helpers, work_dir, **train_cfg) -> dict:
     }
 
 
-def run(cfg, name, *hooks, **changes):
+def run(cfg, name, /, *hooks, **changes):
     """A run, which may be interrupted, and what its ticks logged."""
     cfg = deepcopy({**cfg, **changes})
     cfg['experiment_name'] += name
