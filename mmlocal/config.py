@@ -73,7 +73,11 @@ def schedule_of(cfg: Mapping[str, Any]) -> str:
     if loop in ('SequentialTrainLoop', 'SequentialIterTrainLoop'):
         cached = train_cfg.get('cache') is not None
         return 'one at a time' + ', cached' * cached
-    if loop in ('ReplayTrainLoop', 'DelayedGradientTrainLoop'):
+    if loop in (
+        'ReplayTrainLoop',
+        'DelayedGradientTrainLoop',
+        'DelayedGradientIterTrainLoop',
+    ):
         return loop
     return 'together'
 

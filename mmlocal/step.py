@@ -153,7 +153,9 @@ class LocalBackbone(Protocol):
     def module_weights(self, index: int) -> list[nn.Parameter]:
         """The weights of one module and of its local head."""
 
-    def run_module(self, index: int, feat: Tensor) -> Tensor:
+    def run_module(
+        self, index: int, feat: Tensor, recompute: bool = False
+    ) -> Tensor:
         """A module's output from its input; trains nothing."""
 
     @property

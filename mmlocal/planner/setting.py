@@ -118,6 +118,8 @@ class Setting:
             self.checkpointing = 'block'
         self.head_cfgs = wrapped.get('local_heads')
         self.proposed_heads = None
+        if self.boundaries and self.head_cfgs is not None:
+            _check_heads(self.head_cfgs)
         if not self.head_cfgs:
             self.proposed_heads = propose_heads(self.model, self.task)
             self.head_cfgs = self.proposed_heads
@@ -130,6 +132,15 @@ class Setting:
         }
         # mmseg writes `pretrained` into the backbone while it builds it.
         self.model['pretrained'] = None
+
+
+def _check_heads(cfgs: dict | Sequence[dict]) -> None:
+    if not cfgs:
+        raise ValueError(
+            'model.backbone.local_heads=[]: steps without local heads, as of '
+            'delayed gradients, are not planned; that loop tells in the log '
+            'what waits in memory. Write local heads to plan.'
+        )
 
 
 def propose_heads(model: dict, task: str) -> dict:
