@@ -22,8 +22,13 @@ NAMES = sorted(
     for path in (ROOT / folder).glob('*.py')
 )
 LOCAL = [name for name in NAMES if not name.startswith('e2e/')]
-# All modules in each iteration; the others are in test_async_configs.py.
-AT_ONCE = [name for name in LOCAL if '_async' not in name]
+# All modules in each iteration; the others are in test_async_configs.py and
+# test_sequential_configs.py.
+AT_ONCE = [
+    name
+    for name in LOCAL
+    if '_async' not in name and '_sequential' not in name
+]
 
 
 @cache

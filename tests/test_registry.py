@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[1]
         ('MODELS', 'LocalSupervisedBackbone'),
         ('MODEL_WRAPPERS', 'LocalDistributedDataParallel'),
         ('HOOKS', 'LocalLossHook'),
+        ('LOOPS', 'LocalValLoop'),
+        ('METRICS', 'PerModuleIoU'),
         ('OPTIM_WRAPPERS', 'LocalAmpOptimWrapper'),
         ('PARAM_SCHEDULERS', 'WarmupCosineLR'),
         ('DATASETS', 'ShapesSeg'),

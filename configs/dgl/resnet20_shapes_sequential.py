@@ -5,5 +5,3 @@ train_cfg = dict(
     epochs=4,
     val_interval=4,
 )
-val_cfg = dict(type='mmlocal.LocalValLoop')
-test_cfg = dict(type='mmlocal.LocalTestLoop')

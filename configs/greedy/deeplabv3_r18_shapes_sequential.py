@@ -5,5 +5,3 @@ train_cfg = dict(
     iters=400,
     val_interval=400,
 )
-val_cfg = dict(type='mmlocal.LocalValLoop')
-test_cfg = dict(type='mmlocal.LocalTestLoop')

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 
-from mmlocal.engine.loops.feature_file import FeatureFile
+from mmlocal.engine.loops.sequential.feature_file import FeatureFile
 
 
 def load(path: Path, name: str):

@@ -19,8 +19,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mmlocal.engine.loops.cached_loader import SeededDataset
-from mmlocal.engine.loops.feature_file import FeatureFile
+from mmlocal.engine.loops.sequential.cached_loader import SeededDataset
+from mmlocal.engine.loops.sequential.feature_file import FeatureFile
 
 INFOPRO = {'type': 'mmlocal.InfoProHead', 'num_classes': 10}
 USAGE = namedtuple('USAGE', 'total used free')

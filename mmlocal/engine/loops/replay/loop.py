@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from mmlocal.registry import LOOPS
 from mmlocal.step import LocalBackbone, Stopped, local_backbone
 
-from .batch_stream import BatchStream
-from .module_progress import ModuleProgress
-from .module_sampler import ModuleSampler
-from .module_schedules import ModuleSchedules
-from .replay_buffer import RingBuffer
-from .replay_checks import (
+from .buffer import RingBuffer
+from .checks import (
     model_problems,
     optimizer_problems,
     scheduler_configs,
 )
+from .progress import ModuleProgress
 from .replayed import Replayed, num_bytes, to_device
+from .sampler import ModuleSampler
+from .schedules import ModuleSchedules
+from .stream import BatchStream
 
 KEY = 'mmlocal_replay'
 
@@ -341,7 +341,11 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
             'schedules': self.schedules.state_dict(),
         }
         if self.save_buffers:
-            state['buffers'] = [each.state_dict() for each in self.buffers]
+            # Of plain containers, which load without running code.
+            state['buffers'] = [
+                {**each, 'items': [vars(item) for item in each['items']]}
+                for each in (buffer.state_dict() for buffer in self.buffers)
+            ]
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -366,12 +370,17 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
         # A checkpoint is read to the device that trains; buffers share data.
         moved: dict[int, dict] = {}
         for buffer, each in zip(self.buffers, state['buffers'], strict=True):
-            items = [item.to(place, moved) for item in each['items']]
+            items = [
+                Replayed(**item).to(place, moved) for item in each['items']
+            ]
             buffer.load_state_dict({**each, 'items': items})
 
 
 class _ReplayHook(Hook):
     """Prepares the loop, and keeps its state in checkpoints."""
+
+    # Knows best why a checkpoint does not fit.
+    priority = 'VERY_HIGH'
 
     def __init__(self, loop: ReplayTrainLoop):
         self.loop = loop
