@@ -23,8 +23,8 @@ def safe_load(path: str | Path, map_location: Any = 'cpu') -> Any:
     It is a pickle, which may call anything. Here it may make tensors, plain
     containers, NumPy arrays and scalars, and of OpenMMLab's classes the
     histories, schedulers and annotations that a run is resumed with; others
-    become empty objects. Whoever trusts a file that needs more sets torch's own
-    ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``.
+    become empty objects. Whoever trusts a file that needs more sets torch's
+    own ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``.
 
     Args:
         path (str | Path): A local file.
