@@ -61,6 +61,27 @@ def is_wrapped(backbone: Mapping[str, Any]) -> bool:
     return type_name(backbone.get('type')) == type_name(LOCAL_BACKBONE)
 
 
+def schedule_of(cfg: Mapping[str, Any]) -> str:
+    """Which modules of a config train at a time.
+
+    Returns:
+        str: 'together', 'one at a time', 'one at a time, cached', or the
+        name of the loop if it is another one of MMLocal's.
+    """
+    train_cfg = cfg.get('train_cfg') or {}
+    loop = type_name(train_cfg.get('type') or '')
+    if loop in ('SequentialTrainLoop', 'SequentialIterTrainLoop'):
+        cached = train_cfg.get('cache') is not None
+        return 'one at a time' + ', cached' * cached
+    if loop in (
+        'ReplayTrainLoop',
+        'DelayedGradientTrainLoop',
+        'DelayedGradientIterTrainLoop',
+    ):
+        return loop
+    return 'together'
+
+
 def has_hook(hooks: Iterable[Mapping[str, Any]] | None, name: str) -> bool:
     """Whether a hook is among ``custom_hooks``."""
     return any(type_name(hook['type']) == name for hook in hooks or ())

@@ -147,10 +147,15 @@ class LocalBackbone(Protocol):
     def boundary_modules(self) -> dict[str, nn.Module]:
         """The first submodule of each module but the first, by name."""
 
+    def module_state(self, index: int) -> dict[str, Tensor]:
+        """Weights and buffers of one module, without its local head."""
+
     def module_weights(self, index: int) -> list[nn.Parameter]:
         """The weights of one module and of its local head."""
 
-    def run_module(self, index: int, feat: Tensor) -> Tensor:
+    def run_module(
+        self, index: int, feat: Tensor, recompute: bool = False
+    ) -> Tensor:
         """A module's output from its input; trains nothing."""
 
     @property

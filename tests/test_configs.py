@@ -22,8 +22,13 @@ NAMES = sorted(
     for path in (ROOT / folder).glob('*.py')
 )
 LOCAL = [name for name in NAMES if not name.startswith('e2e/')]
-# All modules in each iteration; the others are in test_async_configs.py.
-AT_ONCE = [name for name in LOCAL if '_async' not in name]
+# All modules in each iteration; the others are in test_async_configs.py and
+# test_sequential_configs.py.
+AT_ONCE = [
+    name
+    for name in LOCAL
+    if '_async' not in name and '_sequential' not in name
+]
 
 
 @cache
@@ -99,7 +104,8 @@ def test_model_is_built(name, monkeypatch):
     count = re.search(r'_(?:\w+-)?k(\d+)', name)
     modules = int(count[1]) if count else 2
     assert len(model.backbone.boundaries) == modules - 1
-    assert len(model.backbone.local_heads) == modules - 1
+    heads = modules - 1 + model.backbone.local_end
+    assert len(model.backbone.local_heads) == heads
     check_isolation(model.backbone)
 
 
@@ -187,7 +193,11 @@ def test_local_optim_wrapper_and_classes(name):
     cfg = load(name)
     assert cfg.optim_wrapper.type.startswith('mmlocal.Local')
     own = cfg.model.get('decode_head') or cfg.model.head
-    assert cfg.model.backbone.local_heads.num_classes == own.num_classes
+    heads = cfg.model.backbone.local_heads
+    if heads.type == 'mmlocal.DNIHead' and not heads.get('context'):
+        assert 'num_classes' not in heads
+    else:
+        assert heads.num_classes == own.num_classes
 
 
 # (lambda1, lambda2) of the first boundary -> of the last: the paper's code.

@@ -224,6 +224,24 @@ def test_predictions_are_drawn(checkpoint, capsys):
     assert 'leave out --tta' in message
 
 
+@pytest.mark.parametrize('tta', [[], ['--tta']])
+@pytest.mark.parametrize('config', [CLS, E2E])
+def test_weights_of_something_else_are_not_tested(config, tta, tmp_path):
+    path = tmp_path / 'other.pth'
+    torch.save({'state_dict': {'conv1.weight': torch.ones(3)}}, path)
+    options = {
+        'test_dataloader.dataset.num_images': 1,
+        'test_dataloader.num_workers': 0,
+        'test_dataloader.persistent_workers': False,
+    }
+    with pytest.raises(ValueError, match='none of its 1 tensors .* fits'):
+        TEST.main(
+            [config, str(path), *tta, '--work-dir', str(tmp_path)]
+            + ['--cfg-options']
+            + [f'{key}={value}' for key, value in options.items()]
+        )
+
+
 def test_pytorch_launcher_without_torchrun(monkeypatch, capsys):
     monkeypatch.delenv('RANK', raising=False)
     monkeypatch.setattr(cpu_ranks, 'get_device', lambda: 'cpu')

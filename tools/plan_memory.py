@@ -113,7 +113,7 @@ def plan(cfg: Config, args: Namespace, console: Console) -> None:
         )
         rows = planner.compare(args.max_modules)
         if simulator.own_split is not None and setting.is_local:
-            rows.insert(0, planner.row('this config', simulator.own_split))
+            rows.insert(0, planner.own_row(simulator.own_split))
     height, width = setting.image_size
     console.print(
         f'{setting.batch_size} images of {height}x{width}, '
@@ -138,6 +138,8 @@ def plan(cfg: Config, args: Namespace, console: Console) -> None:
         }
     chosen = chosen or min((row.report for row in rows), key=_peak)
     console.print(report.breakdown(chosen))
+    for name, reason in planner.unavailable.items():
+        console.print(f'[yellow]{name}: {reason}')
     for warning in warnings_of([row.report for row in rows]):
         console.print(f'[yellow]{warning}')
     if args.out:

@@ -4,7 +4,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='mmlocal.LocalCheckpointHook',
         interval=1,
         save_best='auto',
         max_keep_ckpts=1,

@@ -4,7 +4,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='mmlocal.LocalCheckpointHook',
         by_epoch=False,
         interval=4000,
         save_best='mIoU',

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 from mmlocal.config import WRAPPER_KINDS, wrapper_kind
 from mmlocal.registry import RUNNERS
+from mmlocal.safe_load import load_safely_in_mmengine
 from mmlocal.utils import quiet_imports
 
 from .cpu_ranks import prepare_cpu_ranks
@@ -75,6 +76,7 @@ def parse_config(
         argv (Sequence[str], optional): By default those of the program.
     """
     args = parser.parse_args(argv)
+    load_safely_in_mmengine()
     try:
         cfg = make_config(args)
         prepare_cpu_ranks(cfg)

@@ -13,7 +13,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 
-from .transfer import HostError, check_archive, transfer
+from mmlocal.files import write_atomically
+
+from .transfer import HostError, check_checkpoint, transfer
 
 # Where an id leads; `hosts` of :func:`fetch` replaces it.
 HOSTS = {
@@ -29,21 +31,31 @@ class DownloadError(RuntimeError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that several hosts have.
+    """A checkpoint that several hosts have.
 
     Args:
-        name (str): Its name in the cache.
+        name (str): Its name in the cache: of a file, not a path.
         ids (Mapping[str, str]): Its id on each host, in the order in which
             the hosts are tried.
         size (int, optional): In bytes, where it is published.
         sha256 (str, optional): In hexadecimal, where it is published. Else
             that of the first download is recorded and holds from then on.
+
+    Raises:
+        ValueError: If the name would lead out of the cache.
     """
 
     name: str
     ids: Mapping[str, str] = field(hash=False)
     size: int | None = None
     sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name in ('', '.', '..') or set(self.name) & set('/\\\0'):
+            raise ValueError(
+                f'RemoteFile.name is {self.name!r}: write the name of a '
+                'file, without folders.'
+            )
 
 
 def cache_dir() -> Path:
@@ -70,7 +82,8 @@ def fetch(
     """Return the path of a file, downloaded if it is not there yet.
 
     A broken download is resumed, now and in the next call. The file appears
-    under its name when size, structure and hash are right, and not before.
+    under its name when size, sums and hash are right and it can be loaded
+    without running code in it, and not before.
     Of several processes one downloads, and the others wait for it. Proxies
     are those of ``http_proxy``, ``https_proxy`` and ``no_proxy``.
 
@@ -99,8 +112,11 @@ def fetch(
         for host, key in file.ids.items()
     }
     if path.is_file():
-        _check_cached(path, file)
-        return path
+        if _is_good(path, file):
+            return path
+        with _writing(path, urls):
+            path.unlink(missing_ok=True)
+            _record_path(path).unlink(missing_ok=True)
     if offline if offline is not None else _offline():
         raise DownloadError(
             f'{path} is not there, and MMLOCAL_OFFLINE forbids to download '
@@ -111,7 +127,7 @@ def fetch(
             _from_any(
                 file, path, urls, progress, timeout, max(1, attempts), pause
             )
-    _check_cached(path, file)
+    _is_good(path, file)
     return path
 
 
@@ -139,8 +155,7 @@ def _from_any(
             problems.append(f'  {host} ({url}): {error}')
             print_log(f'{host}: {error}', 'current')
             continue
-        record = {'size': part.stat().st_size, 'sha256': digest, 'url': url}
-        _write_atomically(_record_path(path), json.dumps(record, indent=1))
+        _write_record(path, part.stat().st_size, digest, url)
         os.replace(part, path)
         for other in path.parent.glob(f'{path.name}.*.part'):
             other.unlink()
@@ -156,7 +171,7 @@ def _from_any(
 def _checked(part: Path, path: Path, file: RemoteFile) -> str:
     """The hash of a complete download, if it is the right one."""
     try:
-        check_archive(part)
+        check_checkpoint(part)
         digest = _digest(part)
         _check_digest(digest, path, file)
     except HostError:
@@ -165,8 +180,20 @@ def _checked(part: Path, path: Path, file: RemoteFile) -> str:
     return digest
 
 
-def _check_cached(path: Path, file: RemoteFile) -> None:
-    digest = _digest(path)
+def _is_good(path: Path, file: RemoteFile) -> bool:
+    """Whether the file in the cache is the one that is meant.
+
+    It is looked into once; its record says so afterwards.
+
+    Returns:
+        bool: False if an earlier version took something else for a
+        checkpoint, and it has to be downloaded again.
+
+    Raises:
+        DownloadError: If it has changed, or was put there by hand and is no
+            checkpoint.
+    """
+    digest, record = _digest(path), _record(path)
     try:
         _check_digest(digest, path, file)
     except HostError as error:
@@ -174,10 +201,21 @@ def _check_cached(path: Path, file: RemoteFile) -> None:
             f'{path} has changed since it was downloaded: {error}. Delete it '
             'to download it again.'
         ) from error
-    if not _record(path):  # put there by hand
-        record = {'size': path.stat().st_size, 'sha256': digest, 'url': None}
-        with suppress(OSError):
-            _write_atomically(_record_path(path), json.dumps(record))
+    if record.get('checked'):
+        return True
+    try:
+        check_checkpoint(path)
+    except HostError as error:
+        if record.get('url') is None:
+            raise DownloadError(
+                f'{path} was put there by hand, and is not what it should '
+                f'be: {error}. Delete it to download it.'
+            ) from error
+        print_log(f'{path}: {error}. It is downloaded again.', 'current')
+        return False
+    with suppress(OSError):  # a folder that others filled
+        _write_record(path, path.stat().st_size, digest, record.get('url'))
+    return True
 
 
 def _check_digest(digest: str, path: Path, file: RemoteFile) -> None:
@@ -200,20 +238,23 @@ def _record(path: Path) -> dict:
     """What is known of an earlier download; {} if there was none."""
     record = _record_path(path)
     try:
-        return json.loads(record.read_text(encoding='utf-8'))
+        found = json.loads(record.read_text(encoding='utf-8'))
+        if not isinstance(found, dict):
+            raise ValueError(f'it holds {found!r}')
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise DownloadError(
             f'{record} is damaged: {error}. Delete it, and {path} too if '
             'you do not trust it.'
         ) from error
+    return found
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    draft = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    draft.write_text(text, encoding='utf-8')
-    os.replace(draft, path)
+def _write_record(path: Path, size: int, digest: str, url: str | None) -> None:
+    record = {'size': size, 'sha256': digest, 'url': url, 'checked': True}
+    text = json.dumps(record, indent=1)
+    write_atomically(_record_path(path), text.encode())
 
 
 def _digest(path: Path) -> str:

@@ -137,6 +137,10 @@ def _map_training(plain: ConfigDict) -> list[str]:
         wrapper.type = new
         # Only local training can update module by module.
         wrapper.pop('step', None)
+    checkpoint = (plain.get('default_hooks') or {}).get('checkpoint') or {}
+    if checkpoint.get('type') == 'mmlocal.LocalCheckpointHook':
+        notes.append(f'default_hooks: CheckpointHook for {checkpoint.type}')
+        checkpoint.type = 'CheckpointHook'
     hooks = plain.get('custom_hooks') or []
     own = [hook for hook in hooks if _own_types(hook)]
     if own:

@@ -9,7 +9,6 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, build_opener
-from zipfile import BadZipFile, ZipFile, is_zipfile
 
 from rich.console import Console
 from rich.progress import (
@@ -21,7 +20,13 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from mmlocal.files import is_whole
+
 BLOCK = 1 << 18
+# What torch.save writes begins with: the first bytes of a zip archive, or of
+# a pickle, before torch 1.6.
+ARCHIVE, PICKLE = b'PK\x03\x04', b'\x80\x02'
+HEAD = 16
 # A host that says so may well answer a moment later.
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 
@@ -87,24 +92,27 @@ def transfer(
                 time.sleep(pause * 2 ** (failures - 1))
 
 
-def check_archive(path: Path) -> None:
-    """Check the sums that a file of ``torch.save`` carries.
+def check_checkpoint(path: Path) -> None:
+    """Check that a file is a checkpoint, to the last byte.
 
-    Files of before torch 1.6 carry none and pass.
+    The sums that it carries are compared. Files of before torch 1.6 carry
+    none; they must be loadable.
 
     Raises:
-        HostError: If a part of the archive is damaged.
+        HostError: If it is something else, or a part of it is damaged.
     """
+    # Names are listed without torch.
+    from .checkpoints import load_checkpoint
+
     with path.open('rb') as stream:
-        magic = stream.read(2)
-    if magic != b'PK':
-        return
-    try:
-        damaged = not is_zipfile(path) or ZipFile(path).testzip() is not None
-    except BadZipFile:
-        damaged = True
-    if damaged:
+        head = stream.read(HEAD)
+    _check_head(head)
+    if head.startswith(ARCHIVE) and not is_whole(path):
         raise HostError('the file arrived damaged (its checksums are wrong)')
+    try:
+        load_checkpoint(path)
+    except ValueError as error:
+        raise HostError(str(error)) from error
 
 
 def _connect(
@@ -144,22 +152,35 @@ def _receive(
 ) -> None:
     if answer.status != 206:
         start = 0  # the host cannot resume
-    length = answer.headers.get('Content-Length')
-    total = None if length is None else start + int(length)
+    elif not answer.headers.get('Content-Range', '').startswith(
+        f'bytes {start}-'
+    ):
+        raise HostError('it goes on at another place than it was asked to')
+    total = _total(answer, start)
     if answer.headers.get_content_type() == 'text/html':
         raise HostError(_page_message(answer.read(BLOCK)))
+    coding = answer.headers.get('Content-Encoding', 'identity')
+    if coding != 'identity':
+        raise HostError(f'it sends the file encoded, as {coding}')
     if None not in (size, total) and size != total:
         part.unlink(missing_ok=True)
         raise HostError(f'it has {total} bytes there, expected are {size}')
-    with part.open('r+b' if start else 'wb') as stream:
+    # Unbuffered: an error leaves what was written.
+    with part.open('r+b' if start else 'wb', buffering=0) as stream:
         stream.seek(start)
         done = start
-        while block := answer.read(BLOCK):
-            if not done and _is_page(block):
-                raise HostError(_page_message(block))
+        # Whatever has arrived, not whole blocks: it is to survive a stall.
+        while block := answer.read1(BLOCK) if done else answer.read(HEAD):
+            if not done:
+                if _is_page(block):
+                    raise HostError(_page_message(block + answer.read(BLOCK)))
+                if len(block) == HEAD or total in (None, len(block)):
+                    _check_head(block)
             stream.write(block)
             done += len(block)
             show(done, total)
+    if not done and not total:
+        raise HostError('nothing came: the answer is empty')
     if total is not None and done < total:
         raise _BrokenConnection(
             f'the connection was cut after {done} of {total} bytes'
@@ -173,9 +194,24 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _is_page(start: bytes) -> bool:
-    start = start.lstrip()[:15].lower()
-    return start.startswith((b'<!doctype html', b'<html'))
+def _total(answer: HTTPResponse, start: int) -> int | None:
+    """Bytes of the whole file, if the host tells."""
+    length = answer.headers.get('Content-Length')
+    if length is None:
+        return None
+    if not length.strip().isdecimal():
+        raise HostError(f'it tells a Content-Length of {length!r}')
+    return start + int(length)
+
+
+def _check_head(head: bytes) -> None:
+    if not head.startswith((ARCHIVE, PICKLE)):
+        raise HostError(f'no checkpoint came, but {head!r}...')
+
+
+def _is_page(head: bytes) -> bool:
+    head = head.lstrip().lower()
+    return head.startswith((b'<!doctype html', b'<html'))
 
 
 def _page_message(page: bytes) -> str:

@@ -77,13 +77,17 @@ class Calls:
                     ),
                     module.register_forward_hook(end),
                 ]
+        # May come in the middle of a training step: on an accelerator, and
+        # where autocast would keep fake copies of weights.
+        weight = next(backbone.parameters(), torch.empty(0))
         try:
             with (
                 plain_eval(backbone),
+                torch.autocast(weight.device.type, enabled=False),
                 FakeTensorMode(allow_non_fake_inputs=True),
                 torch.no_grad(),
             ):
-                image = torch.zeros(2, *input_shape)
+                image = weight.new_zeros((2, *input_shape))
                 self._first = numbers.of(image)
                 outputs = backbone(image)
         finally:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import (
     CheckpointPolicy,
@@ -139,6 +139,25 @@ def release_blocks(backbone: nn.Module) -> None:
     for block in backbone.modules():
         if isinstance(block.__dict__.get('forward'), _CheckpointedForward):
             del block.forward
+
+
+def again_in_backward(
+    run: Callable[[Tensor], Tensor], feat: Tensor, holder: nn.Module
+) -> Tensor:
+    """Keep the input alone, and run again in backward.
+
+    Running statistics move once, random numbers are replayed.
+
+    Args:
+        run (Callable): What runs.
+        feat (Tensor): Its input.
+        holder (nn.Module): Whose layers it calls.
+    """
+
+    def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
+        return nullcontext(), _held_statistics(holder)
+
+    return checkpoint(run, feat, use_reentrant=False, context_fn=contexts)
 
 
 class _CheckpointedForward:

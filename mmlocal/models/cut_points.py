@@ -53,6 +53,12 @@ class ModuleParts:
     weights: dict[str, int]
     submodules: dict[str, int]
 
+    def owner(self, name: str) -> int | None:
+        """The module of a weight or buffer; None if no module reads it."""
+        if name in self.weights:
+            return self.weights[name]
+        return self.submodules.get(name.rpartition('.')[0])
+
     def submodules_of(self, index: int) -> list[str]:
         """Submodules that lie wholly in one module."""
         return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .calls import Calls
 from .chain import Chain
+from .checkpointing import again_in_backward
 from .cut_forward import cut_forward
 from .cut_points import ModuleParts
 from .freezing import FrozenModules
@@ -72,17 +73,32 @@ class ModuleAccess:
             weights += self.module_heads[index].parameters()
         return weights
 
-    def run_module(self, index: int, feat: Tensor) -> Tensor:
+    def module_state(self, index: int) -> dict[str, Tensor]:
+        """Weights and buffers of one module, without its local head."""
+        return {
+            name: value
+            for name, value in self.backbone.state_dict().items()
+            if self._parts.owner(name) in (index, None)
+        }
+
+    def run_module(
+        self, index: int, feat: Tensor, recompute: bool = False
+    ) -> Tensor:
         """A module's output from its input; trains nothing.
 
         Args:
             index (int): Of the module, from 0.
             feat (Tensor): What it takes in; the images, for the first.
+            recompute (bool): Keep the input alone and run again in backward.
+                Defaults to False.
 
         Raises:
             ValueError: If the backbone is no chain.
         """
-        return self.chain.run(index, feat)
+        run = partial(self.chain.run, index)
+        if recompute:
+            return again_in_backward(run, feat, self.backbone)
+        return run(feat)
 
     @cached_property
     def calls(self) -> Calls:
@@ -125,11 +141,12 @@ class ModuleAccess:
             ValueError: If there is no such module, or a head needs the
                 gradient of the module behind it.
         """
+        if index is not None:
+            self._check_alone(index)
         if self._frozen is not None:
             self._frozen.release()
         self._frozen, self._only = None, index
         if index is not None:
-            self._check_alone(index)
             self._frozen = FrozenModules(
                 self.backbone, self._parts, self.local_heads, index
             )

@@ -64,6 +64,14 @@ class ModuleTraining:
         Returns:
             Tensor: What the next module gets.
         """
+        if index >= len(self.heads):
+            raise ValueError(
+                'model.backbone.local_heads=[]: the modules have no loss of '
+                "their own: write a local head, as dict(type='mmlocal."
+                "GreedyHead', num_classes=10), or train them by "
+                "train_cfg.type='mmlocal.DelayedGradientTrainLoop' (without "
+                'local_end).'
+            )
         head, step = self.heads[index], self.step
         self.finished.update(graph_nodes(feat, self.finished))
         loss = self._total(index, _losses(head, feat, step))

@@ -47,13 +47,14 @@ class ReadOut:
         Raises:
             Stopped: Behind ``stop_behind``.
         """
-        head = self.heads[index]
-        if self.logits_only:
-            logits = head.logits(feat, self.inputs)
-            prediction = {} if logits is None else {'logits': logits}
-        else:
-            prediction = head.predict(feat, self.inputs)
-        self.found[-1].append(prediction)
+        if index < len(self.heads):
+            self.found[-1].append(self._predict(self.heads[index], feat))
         if index == self.stop_behind:
             raise Stopped
         return feat
+
+    def _predict(self, head: LocalHead, feat: Tensor) -> dict[str, Any]:
+        if not self.logits_only:
+            return head.predict(feat, self.inputs)
+        logits = head.logits(feat, self.inputs)
+        return {} if logits is None else {'logits': logits}

@@ -158,6 +158,19 @@ class Planner:
             flops.update(report.flops)
         return replace(max(reports, key=_peak), flops=dict(flops))
 
+    def own_row(self, split: Split) -> Row:
+        """The config's own split, by its own schedule."""
+        schedule = self.simulator.setting.schedule
+        if schedule.startswith('one at a time'):
+            cached = schedule.endswith('cached')
+            return self._row('this config', self.one_at_a_time(split, cached))
+        if schedule != 'together':
+            self.unavailable[schedule] = (
+                'the row of this config is that of all modules at once; '
+                f'{schedule} says in the log what it holds besides'
+            )
+        return self.row('this config', split)
+
     def schedules(self, split: Split) -> list[Row]:
         """Other ways to train the modules of a split than all at once."""
         rows = [('one at a time', False), ('one at a time, cached', True)]

@@ -129,6 +129,8 @@ def profile(
     """
     backbone = simulator.backbone
     backbone.set_split(Split([], mode), ModuleList(), None)
+    # The last module's own local head is the same in all plans.
+    backbone.local_end = False
     tried = []
     if heads:
         tried = list(map(simulator.trial_head, simulator.candidates))
@@ -151,6 +153,7 @@ def profile(
             for handle in handles:
                 handle.remove()
             backbone.boundaries = []
+            backbone.local_end = simulator.setting.local_end
             del backbone.module_training
     return probe.profile
 

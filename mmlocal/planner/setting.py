@@ -14,6 +14,7 @@ from mmlocal.config import (
     has_hook,
     is_planned,
     is_wrapped,
+    schedule_of,
     type_name,
     wrapper_kind,
 )
@@ -47,6 +48,7 @@ class Setting:
         optim_cfg (dict): Of the optimizer wrapper.
         amp (bool): Mixed precision.
         dtype (torch.dtype): Of products and convolutions.
+        schedule (str): Of :func:`mmlocal.config.schedule_of`.
         by_module (bool): Whether gradients are freed module by module.
         hooks (list[dict]): The config's own.
         ema (bool): Whether a hook keeps a second copy of the weights.
@@ -77,6 +79,7 @@ class Setting:
             self.dtype = _half(self.optim_cfg, device)
             name = str(self.dtype).removeprefix('torch.')
             self.optim_cfg['dtype'] = name
+        self.schedule = schedule_of(cfg)
         self.by_module = self.optim_cfg.get('step') == 'module'
         self.hooks = [dict(hook) for hook in cfg.get('custom_hooks') or ()]
         self.ema = has_hook(self.hooks, 'EMAHook')
@@ -115,6 +118,8 @@ class Setting:
             self.checkpointing = 'block'
         self.head_cfgs = wrapped.get('local_heads')
         self.proposed_heads = None
+        if self.boundaries and self.head_cfgs is not None:
+            _check_heads(self.head_cfgs)
         if not self.head_cfgs:
             self.proposed_heads = propose_heads(self.model, self.task)
             self.head_cfgs = self.proposed_heads
@@ -127,6 +132,15 @@ class Setting:
         }
         # mmseg writes `pretrained` into the backbone while it builds it.
         self.model['pretrained'] = None
+
+
+def _check_heads(cfgs: dict | Sequence[dict]) -> None:
+    if not cfgs:
+        raise ValueError(
+            'model.backbone.local_heads=[]: steps without local heads, as of '
+            'delayed gradients, are not planned; that loop tells in the log '
+            'what waits in memory. Write local heads to plan.'
+        )
 
 
 def propose_heads(model: dict, task: str) -> dict:

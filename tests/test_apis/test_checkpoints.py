@@ -73,7 +73,7 @@ def test_everything_that_a_training_saves(tmp_path):
     assert loaded['meta']['x'] == 1 and loaded['meta']['epoch'] == 3
     assert (loaded['meta']['palette'] == 1).all()
     history = loaded['message_hub']['log_scalars']['loss']
-    assert not isinstance(history, HistoryBuffer)
+    assert isinstance(history, HistoryBuffer) and history.current() == 1
     assert weights_of(loaded)['weight'].tolist() == [0, 1, 2]
 
 

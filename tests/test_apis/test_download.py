@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import multiprocessing
 import os
+import pickle
+import re
 import socket
 import tempfile
+import threading
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -21,14 +25,29 @@ from mmlocal.apis.download import DownloadError, RemoteFile, cache_dir
 IDS = {'one': 'a', 'two': 'b'}
 
 
-def archive() -> bytes:
-    """What torch.save writes, in about 1 MB."""
+def archive(zipped: bool = True) -> bytes:
+    """What torch.save writes, in about 1 MB; or wrote before torch 1.6."""
     stream = io.BytesIO()
-    torch.save({'weight': torch.rand(250_000)}, stream)
+    torch.save(
+        {'weight': torch.rand(250_000)},
+        stream,
+        _use_new_zipfile_serialization=zipped,
+    )
     return stream.getvalue()
 
 
 DATA = archive()
+LEGACY = archive(zipped=False)
+NO_CHECKPOINTS = {
+    'json': b'{"error": "rate limit exceeded", "code": 403}',
+    'xml': b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>',
+    'short': b'busy',
+    'empty': b'',
+    'gzip': gzip.compress(DATA, 1),
+    'legacy, cut': LEGACY[: len(LEGACY) // 2],
+    'archive, cut': DATA[:-30],
+    'pickle': pickle.dumps({'a': 1}),
+}
 
 
 @pytest.fixture
@@ -58,6 +77,7 @@ def test_file_comes_once_and_is_recorded(host, fetch):
         'size': len(DATA),
         'sha256': sha256(DATA).hexdigest(),
         'url': f'{host.url}/one/a',
+        'checked': True,
     }
     assert leftovers() == {'weights.pth', 'weights.pth.json'}
 
@@ -192,6 +212,126 @@ def test_file_put_there_by_hand(host, fetch):
     assert host.requests == []
 
 
+@pytest.mark.parametrize('length', [True, False])
+@pytest.mark.parametrize('name', NO_CHECKPOINTS)
+def test_what_is_no_checkpoint_gets_no_name(host, fetch, name, length):
+    body = NO_CHECKPOINTS[name]
+    host.routes['/one/a'] = host.content(body, length=length)
+    with pytest.raises(DownloadError, match=r'one \(http') as error:
+        fetch(FILE)
+    reasons = 'no checkpoint|nothing came|damaged|was not loaded'
+    assert re.search(f'one .*({reasons})', str(error.value))
+    assert leftovers() == set()
+    host.routes['/two/b'] = host.content(LEGACY, length=length)
+    assert fetch(FILE).read_bytes() == LEGACY
+
+
+def test_encoded_files_are_not_taken(host, fetch):
+    def encoded(handler):
+        handler.send_response(200)
+        handler.send_header('Content-Encoding', 'gzip')
+        handler.end_headers()
+        handler.wfile.write(gzip.compress(DATA, 1))
+
+    host.routes['/one/a'] = encoded
+    with pytest.raises(DownloadError, match='sends the file encoded, as gzip'):
+        fetch(FILE)
+    assert leftovers() == set()
+
+
+@pytest.mark.parametrize('name', ['json', 'empty', 'legacy, cut'])
+def test_what_was_taken_for_one_is_replaced(host, fetch, name):
+    """As an earlier version left it: recorded, and not looked into."""
+    body = NO_CHECKPOINTS[name]
+    cache_dir().mkdir(parents=True)
+    path = cache_dir() / 'weights.pth'
+    path.write_bytes(body)
+    record = {'size': len(body), 'sha256': sha256(body).hexdigest()}
+    record_path = cache_dir() / 'weights.pth.json'
+    record_path.write_text(json.dumps({**record, 'url': 'http://x'}))
+    host.routes['/one/a'] = host.content(DATA)
+    assert fetch(FILE).read_bytes() == DATA
+    # What somebody brought is left where it is.
+    path.write_bytes(body)
+    record_path.unlink()
+    with pytest.raises(DownloadError, match='put there by hand, and is not'):
+        fetch(FILE)
+    assert path.read_bytes() == body
+
+
+def test_a_good_file_is_looked_into_once(host, fetch, monkeypatch):
+    """Also one that an earlier version recorded."""
+    host.routes['/one/a'] = host.content(DATA)
+    record_path = fetch(FILE).with_name('weights.pth.json')
+    record = json.loads(record_path.read_text())
+    record_path.write_text(json.dumps({**record, 'checked': False}))
+    fetch(FILE)
+    assert json.loads(record_path.read_text()) == record
+    monkeypatch.setattr(download, 'check_checkpoint', None)
+    fetch(FILE)
+
+
+@pytest.mark.parametrize('told', ['many', '-5', '1e6', ''])
+def test_a_length_that_is_no_number(host, fetch, told):
+    def wrong(handler):
+        handler.send_response(200)
+        handler.send_header('Content-Length', told)
+        handler.end_headers()
+        handler.wfile.write(DATA)
+
+    host.routes['/one/a'] = wrong
+    with pytest.raises(DownloadError, match='tells a Content-Length of '):
+        fetch(FILE)
+    host.routes['/two/b'] = host.content(DATA)
+    assert fetch(FILE).read_bytes() == DATA
+
+
+def test_a_host_that_goes_on_elsewhere(host, fetch):
+    half = len(DATA) // 2
+
+    def wrong(handler):
+        start = 10 if handler.headers.get('Range') else 0
+        handler.send_response(206 if start else 200)
+        handler.send_header('Content-Range', f'bytes {start}-9/9')
+        handler.send_header('Content-Length', str(len(DATA) - start))
+        handler.end_headers()
+        handler.wfile.write(DATA[start : start + half])
+        handler.close_connection = True
+
+    host.routes['/one/a'] = wrong
+    host.routes['/two/b'] = host.content(DATA)
+    assert fetch(FILE).read_bytes() == DATA
+    assert [path for path, _ in host.requests] == ['/one/a'] * 2 + ['/two/b']
+
+
+def test_bytes_before_a_stall_are_kept(host, fetch):
+    """Fewer than a block: they were asked for and have arrived."""
+    release = threading.Event()
+
+    def stall(handler):
+        if handler.headers.get('Range'):
+            return host.content(DATA)(handler)
+        handler.send_response(200)
+        handler.send_header('Content-Length', str(len(DATA)))
+        handler.end_headers()
+        handler.wfile.write(DATA[:1000])
+        handler.wfile.flush()
+        return release.wait(20)
+
+    host.routes['/one/a'] = stall
+    assert fetch(FILE, timeout=0.5).read_bytes() == DATA
+    release.set()
+    assert host.requests == [('/one/a', None), ('/one/a', 'bytes=1000-')]
+
+
+@pytest.mark.parametrize(
+    'name', ['', '.', '..', '../x.pth', '/etc/x', 'a/b', 'a\\b', 'a\0b']
+)
+def test_names_that_leave_the_folder(name):
+    with pytest.raises(ValueError, match='RemoteFile.name is'):
+        RemoteFile(name, IDS)
+
+
 @pytest.mark.parametrize('kind', ['text/html', 'application/octet-stream'])
 def test_page_instead_of_the_file(host, fetch, kind):
     page = b'\n<!DOCTYPE html><html><title>Quota exceeded</title></html>'
@@ -303,9 +443,15 @@ def test_read_only_cache(host, fetch, read_only_folder):
         fetch(other, folder=read_only_folder)
 
 
-def test_damaged_record(host, fetch):
+@pytest.mark.parametrize('content', [b'{', b'[]', b'null', b'\xff\x00'])
+@pytest.mark.parametrize('there', [True, False])
+def test_damaged_record(host, fetch, content, there):
     host.routes['/one/a'] = host.content(DATA)
     path = fetch(FILE)
-    path.with_name('weights.pth.json').write_text('{')
-    with pytest.raises(DownloadError, match='is damaged'):
+    path.with_name('weights.pth.json').write_bytes(content)
+    if not there:
+        path.unlink()
+    with pytest.raises(DownloadError, match='weights.pth.json is damaged'):
         fetch(FILE)
+    path.with_name('weights.pth.json').unlink()
+    assert fetch(FILE).read_bytes() == DATA

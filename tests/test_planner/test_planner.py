@@ -15,6 +15,7 @@ from mmlocal.planner import (
     report,
     warnings_of,
 )
+from mmlocal.planner.trial import Trial
 from mmlocal.registry import MODELS
 
 GIB = 2**30
@@ -128,6 +129,50 @@ def test_schedules_in_the_table(planner):
     assert alone.report.peak <= together.report.peak
     assert alone.extra > together.extra >= cached.extra
     assert not planner.unavailable
+
+
+def test_heads_that_learn_from_the_next_module(config):
+    """The last module has one too; they do not train one at a time."""
+    cfg = config('resnet')
+    cfg['model']['backbone'] |= {
+        'backbone': {'type': 'mmlocal.CIFARResNet', 'depth': 8},
+        'local_heads': {'type': 'mmlocal.DNIHead', 'hidden_channels': 8},
+        'local_end': True,
+    }
+    setting = Setting(cfg, device='cpu')
+    planner = Planner(Simulator(setting))
+    rows = planner.compare(2)
+    assert {row.name for row in rows} == {'end to end', 'K=2'}
+    assert len(planner.unavailable) == 2
+    split = planner.balanced(2).split
+    expected = Trial(setting).measure(split).peak
+    assert planner.measure(split).peak == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ('train_cfg', 'cached'),
+    [
+        ({'type': 'mmlocal.SequentialTrainLoop', 'epochs': 1}, False),
+        ({'type': 'SequentialIterTrainLoop', 'cache': 'disk'}, True),
+    ],
+)
+def test_a_config_is_planned_by_its_schedule(config, train_cfg, cached):
+    setting = Setting(config('resnet') | {'train_cfg': train_cfg})
+    planner = Planner(Simulator(setting))
+    split = Split(['layer2.0'], [None, None])
+    expected = planner.one_at_a_time(split, cached)
+    assert planner.own_row(split).report == expected
+    assert expected != planner.measure(split)
+
+
+def test_what_the_table_does_not_know_of_a_schedule(config):
+    train_cfg = {'type': 'mmlocal.ReplayTrainLoop', 'max_epochs': 1}
+    planner = Planner(
+        Simulator(Setting(config('resnet') | {'train_cfg': train_cfg}))
+    )
+    split = Split(['layer2.0'], [None, None])
+    assert planner.own_row(split).report == planner.measure(split)
+    assert 'ReplayTrainLoop' in planner.unavailable
 
 
 def test_table_json_and_picture(planner, tmp_path):

@@ -7,14 +7,23 @@ from collections.abc import Iterator
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmlocal.engine.optim import LocalStepMixin
 from mmlocal.registry import HOOKS
+from mmlocal.safe_load import load_safely_in_mmengine
 from mmlocal.step import local_backbone, unwrap
 
+from .finite import FiniteLosses
+from .fit import (
+    check_boundaries,
+    check_fit,
+    check_optimizer,
+    record_boundaries,
+)
 from .global_batch import record_global_batch, warn_of_other_batch
+from .local_checkpoint_hook import LocalCheckpointHook
 from .statistics import average_over_ranks, saves_after
 
 
@@ -25,21 +34,34 @@ class LocalLossHook(Hook):
     All values of an iteration reach the host in one transfer. Before
     training it refuses settings with which the modules would train end to
     end, not at all, or differently on each rank. When a run is resumed with
-    another global batch, as on fewer ranks, it says so. On several ranks,
-    the running statistics of BatchNorm are averaged before validation, before
-    CheckpointHook saves, and after each epoch: each rank has gathered those
-    of its own images.
+    another global batch, as on fewer ranks, it says so; with other modules
+    or parameters it refuses to. On several ranks, the running statistics of
+    BatchNorm are averaged before validation, before CheckpointHook saves, and
+    after each epoch: each rank has gathered those of its own images.
+
+    Args:
+        max_nonfinite (int): Iterations in a row in which a loss of one
+            module, local or the last, is NaN or infinite, after which the
+            training ends; 0 for never. Defaults to 10.
 
     Raises:
         ValueError: In ``before_train``, if the optimizer wrapper is not a
             local one, or on default DDP, ``static_graph``,
             ``detect_anomalous_params``, FSDP, DeepSpeed, or mmengine's
-            ``activation_checkpointing`` around a boundary.
+            ``activation_checkpointing`` around a boundary; when a checkpoint
+            is loaded, if it fits neither model nor modules nor optimizer.
+        RuntimeError: After too many losses that are no numbers.
     """
 
     # Before RuntimeInfoHook's values are printed by LoggerHook, and before
     # EMAHook puts its average in the place of the model.
     priority = 'ABOVE_NORMAL'
+
+    def __init__(self, max_nonfinite: int = 10) -> None:
+        self._finite = FiniteLosses(max_nonfinite)
+
+    def before_run(self, runner: Runner) -> None:
+        load_safely_in_mmengine()
 
     def before_train(self, runner: Runner) -> None:
         for problem in _problems(runner):
@@ -53,10 +75,18 @@ class LocalLossHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         record_global_batch(runner, checkpoint)
+        backbone = local_backbone(unwrap(runner.model))
+        record_boundaries(backbone, checkpoint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if runner._resume:
+            backbone = local_backbone(unwrap(runner.model))
+            check_boundaries(backbone, checkpoint)
+            check_optimizer(runner, checkpoint)
             warn_of_other_batch(runner, checkpoint)
+        others = (isinstance(h, LocalCheckpointHook) for h in runner.hooks)
+        if not any(others):  # which does it
+            check_fit(runner, checkpoint)
 
     def after_train_iter(
         self,
@@ -68,11 +98,17 @@ class LocalLossHook(Hook):
         if saves_after(runner):
             average_over_ranks(runner)
         log = runner.optim_wrapper.step_log
-        if not log:
+        tensors = dict(log)
+        if isinstance(loss := (outputs or {}).get('loss'), Tensor):
+            tensors['loss'] = loss.detach()
+        if not tensors:
             return
-        values = torch.stack([v.float() for v in log.values()]).tolist()
-        for key, value in zip(log, values, strict=True):
-            runner.message_hub.update_scalar(f'train/{key}', value)
+        numbers = torch.stack([v.float() for v in tensors.values()]).tolist()
+        values = dict(zip(tensors, numbers, strict=True))
+        for key in log:
+            runner.message_hub.update_scalar(f'train/{key}', values[key])
+        backbone = local_backbone(unwrap(runner.model))
+        self._finite.check(runner.iter + 1, _by_module(values, backbone))
 
 
 def _problems(runner: Runner) -> Iterator[str]:
@@ -164,3 +200,24 @@ def _class_problems(model: nn.Module) -> Iterator[str]:
                     f"but the model's own head has {expected}: write "
                     f'num_classes={expected}.'
                 )
+
+
+def _by_module(
+    values: dict[str, float], backbone: nn.Module | None
+) -> dict[str, list[float]]:
+    """The losses by module, called as a reader counts them."""
+    cuts = [] if backbone is None else list(backbone.boundaries)
+    count = len(cuts) + 1
+    losses: dict[str, list[float]] = {}
+    for key, value in values.items():
+        place, _, name = key.partition('.')
+        if not name:  # of the model's own heads
+            index, name = len(cuts), key
+        else:
+            index = int(place.removeprefix('local_'))
+        if 'loss' in name:
+            module = f'module {index + 1} of {count}'
+            if index < len(cuts):
+                module += f', which ends before {cuts[index]!r},'
+            losses.setdefault(module, []).append(value)
+    return losses

@@ -55,7 +55,8 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
             plain backbone. Defaults to ().
         local_heads (dict | Sequence[dict], optional): Config of one local
             head for all boundaries, or one config a boundary (and one for
-            the last module, with ``local_end``).
+            the last module, with ``local_end``). An empty list for none,
+            where a loop trains modules without, by delayed gradients.
         local_end (bool): Give the last module a local head, on the backbone's
             last output. Defaults to False.
         checkpointing (str | Sequence[str | None], optional): Recompute

@@ -172,7 +172,7 @@ def build_local_heads(
 
     Args:
         cfgs (dict | Sequence[dict], optional): One config for all, or one a
-            boundary.
+            boundary; an empty list for none at all.
         boundaries (Sequence[Boundary]): Where they sit, in forward order.
 
     Raises:
@@ -186,6 +186,8 @@ def build_local_heads(
                 "as dict(type='mmlocal.InfoProHead', num_classes=19)."
             )
         cfgs = [deepcopy(cfgs) for _ in boundaries]
+    if not cfgs:
+        return ModuleList()
     if len(cfgs) != len(boundaries):
         raise ValueError(
             f'model.backbone.local_heads has {len(cfgs)} heads for '

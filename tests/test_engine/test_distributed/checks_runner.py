@@ -40,8 +40,11 @@ class Batches(torch.utils.data.Dataset):
 class Recorder(Hook):
     """Keeps the losses; ends the process of rank 1 in iteration `kill`."""
 
-    def __init__(self, kill: int = -1):
-        self.losses, self.kill = [], kill
+    # Behind the checkpoint.
+    priority = 'LOWEST'
+
+    def __init__(self, kill: int = -1, stop: int = -1):
+        self.losses, self.kill, self.stop = [], kill, stop
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == self.kill and runner.rank == 1:
@@ -51,6 +54,8 @@ class Recorder(Hook):
         scalars = runner.message_hub.log_scalars
         assert 'train/local_1.loss_recon' in scalars
         self.losses.append(outputs['loss'].item())
+        if runner.iter + 1 == self.stop:
+            raise KeyboardInterrupt
 
 
 @METRICS.register_module()
@@ -102,9 +107,10 @@ def run(
         },
         default_hooks={
             'checkpoint': {
-                'type': 'CheckpointHook',
+                'type': 'mmlocal.LocalCheckpointHook',
                 'by_epoch': False,
-                'interval': 10,
+                'interval': 5,
+                'max_keep_ckpts': 1,
             }
         },
         custom_hooks=[
@@ -122,19 +128,28 @@ def run(
 
 @check()
 def runner(rank: int, folder: Path) -> None:
-    """Equal on all ranks after 20 steps; resumed, the losses of one run."""
-    whole, first, second = Recorder(), Recorder(), Recorder()
+    """Equal on all ranks after 20 steps; resumed, the losses of one run.
+
+    Resumed in the middle of an accumulation, whose gradients differ between
+    the ranks.
+    """
+    whole, first, second = Recorder(), Recorder(stop=15), Recorder()
     trained = run(folder / 'whole', 20, whole)
     assert type(trained.model).__name__ == 'LocalDistributedDataParallel'
     assert same_on_all_ranks(trained.model.module.parameters())
-    run(folder / 'parts', 10, first)
-    path = folder / 'parts' / 'iter_10.pth'
+    with pytest.raises(KeyboardInterrupt):
+        run(folder / 'parts', 20, first)
+    path = folder / 'parts' / 'iter_15.pth'
     dist.barrier()
-    run(folder / 'parts', 20, second, resume=True, load_from=str(path))
+    run(folder / 'parts', 20, second, resume=True)
+    dist.barrier()
     losses = first.losses + second.losses
     assert losses == pytest.approx(whole.losses, rel=0, abs=5e-5)
     assert max(whole.losses) - min(whole.losses) > 1e-3
+    assert len(first.losses) == 15
     if rank == 0:
+        assert not path.exists()
+        path = folder / 'parts' / 'iter_20.pth'
         keys = torch.load(path, weights_only=False)['state_dict']
         assert set(keys) == set(trained.model.module.state_dict())
 

@@ -6,6 +6,7 @@ import time
 from copy import deepcopy
 from pathlib import Path
 
+import pytest
 import torch
 from checks_gradients import classifier, same_on_all_ranks
 from conftest import classification_batch
@@ -88,3 +89,22 @@ def sequential(rank: int, folder: Path) -> None:
     for name, value in expected.state_dict().items():
         found = trained.module.state_dict()[name]
         torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-6)
+
+
+@check()
+def sequential_cached(rank: int, folder: Path) -> None:
+    """Each rank computes a part of the features and reads all of them."""
+    plain = run(folder / 'plain', 2).model
+    cache = {'dir': str(folder / 'disk')}
+    trained = run(folder / 'cached', 2, cache=cache).model
+    assert same_on_all_ranks(trained.module.parameters())
+    for name, value in plain.state_dict().items():
+        assert torch.equal(trained.state_dict()[name], value), name
+    assert not [*(folder / 'disk').rglob('*.npy')]
+
+
+@check()
+def sequential_cached_apart(rank: int, folder: Path) -> None:
+    """Ranks that do not see one disk all say so."""
+    with pytest.raises(ValueError, match='cache.dir: .* not the same folder'):
+        run(folder, 2, cache={'dir': str(folder / str(rank))})

@@ -24,6 +24,7 @@ CHECKS = [
     'order_between_modules-2',
     'order_within_a_module-2',
     'early_on_all_ranks-2',
+    'gradients_that_are_predicted-2',
     'traffic-2',
     'no_traffic_while_accumulating-2',
     'waiting_for_one_module-2',
@@ -43,6 +44,8 @@ CHECKS = [
     'killed_rank-2',
     'one_process_and_two_ranks-2',
     'sequential-2',
+    'sequential_cached-2',
+    'sequential_cached_apart-2',
     'validation-2',
 ]
 # What a rank ends with where that is not success.

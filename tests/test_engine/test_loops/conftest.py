@@ -71,8 +71,7 @@ class StopBehind(Hook):
             raise KeyboardInterrupt
 
 
-@pytest.fixture
-def cfg(helpers, tmp_path):
+def settings(helpers, work_dir):
     """Three modules, four iterations an epoch, two epochs each."""
     backbone = {
         'type': 'mmlocal.LocalSupervisedBackbone',
@@ -83,7 +82,7 @@ def cfg(helpers, tmp_path):
     }
     return {
         'model': helpers.classifier_cfg(backbone, 64),
-        'work_dir': str(tmp_path / 'run'),
+        'work_dir': str(work_dir),
         'default_scope': 'mmpretrain',
         'train_dataloader': {
             'batch_size': 2,
@@ -143,6 +142,12 @@ def train(base, look=None, stop=None, build=Runner, **changes):
     with suppress(KeyboardInterrupt):
         runner.train()
     return runner, recorder
+
+
+@pytest.fixture
+def cfg(helpers, tmp_path):
+    """Of a small run."""
+    return settings(helpers, tmp_path / 'run')
 
 
 @pytest.fixture

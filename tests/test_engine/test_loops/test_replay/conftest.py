@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from mmlocal.engine.loops.replayed import Replayed
+from mmlocal.engine.loops.replay.replayed import Replayed
 
 
 class Items(Dataset):

@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.optim import SGD
 
-from mmlocal.engine.loops.replay_checks import model_problems
+from mmlocal.engine.loops.replay.checks import model_problems
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from mmlocal.engine.loops.module_sampler import ModuleSampler
+from mmlocal.engine.loops.replay.sampler import ModuleSampler
 
 
 @pytest.fixture

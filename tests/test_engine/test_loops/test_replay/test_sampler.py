@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from mmlocal.engine.loops.module_sampler import ModuleSampler
+from mmlocal.engine.loops.replay.sampler import ModuleSampler
 
 
 def draws(sampler, count):

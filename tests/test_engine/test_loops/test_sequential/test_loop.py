@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from torch import nn
 
-from mmlocal.engine.loops.phases import Phases
+from mmlocal.engine.loops.sequential.phases import Phases
 
 # What belongs to each module, with its head.
 OWN = [
@@ -278,8 +278,10 @@ def test_gradients_freed_by_module(cfg, loops):
     assert_same(plain.model.state_dict(), runner.model.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')
 def test_compiled(cfg, loops):
+    cfg['train_cfg']['epochs'] = 1
     _, expected = loops.train(cfg)
     options = Config({'compile': {'backend': 'eager'}})
     work_dir = cfg['work_dir'] + '_compiled'
@@ -485,7 +487,7 @@ def test_head_that_needs_a_gradient_is_refused(cfg, loops, monkeypatch):
 def test_plain_ddp_is_refused(cfg, helpers):
     from mmengine.model import MMDistributedDataParallel
 
-    from mmlocal.engine.loops.sequential import _check_model
+    from mmlocal.engine.loops.sequential.loop import _check_model
 
     wrapped = MMDistributedDataParallel.__new__(MMDistributedDataParallel)
     nn.Module.__init__(wrapped)

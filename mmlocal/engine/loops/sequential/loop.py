@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,11 @@ from mmlocal.step import (
     unwrap,
 )
 
+from .cached_loader import CachedBatch
+from .feature_cache import FeatureCache
 from .phases import FreshOptimizer, Phase, Phases
+
+CACHE_OPTIONS = {'dir', 'as_drawn', 'dtype'}
 
 
 class SequentialMixin:
@@ -47,20 +51,47 @@ class SequentialMixin:
             ValueError: If the model or its wrapper cannot train like this.
         """
         self._phase: Phase | None = None
+        self._cache: FeatureCache | None = None
         self._only = ExitStack()
         self._backbone = _check_model(runner.model)
         self._fresh = FreshOptimizer(runner)
         return self._backbone.num_modules
 
+    def use_cache(self, cache: str | dict | None) -> None:
+        """Store features, if it says so.
+
+        Raises:
+            ValueError: If it is neither 'disk' nor arguments of
+                :class:`FeatureCache`.
+        """
+        if cache is None:
+            return
+        options = {} if cache == 'disk' else cache
+        if not isinstance(options, dict) or not {*options} <= CACHE_OPTIONS:
+            raise ValueError(
+                f"train_cfg.cache={cache!r}: write 'disk', or a dict of "
+                f'{", ".join(sorted(CACHE_OPTIONS))}.'
+            )
+        by_epoch = self.unit == 'epochs'
+        self._cache = FeatureCache(
+            self.runner, self.dataloader, by_epoch, **options
+        )
+
     def run(self) -> nn.Module:
         """Train all modules.
 
         Raises:
-            ValueError: If the optimizer wrapper is no local one.
+            ValueError: If the optimizer wrapper is no local one, or features
+                cannot be stored.
         """
         _check_optim_wrapper(self.runner.optim_wrapper)
+        if self._cache is not None:
+            self._cache.prepare()
         with self._only:
-            return super().run()
+            model = super().run()
+        if self._cache is not None:
+            self._cache.remove()
+        return model
 
     def enter_phase(self, now: int, phases: Phases) -> None:
         """Begin a phase, if it is time.
@@ -82,6 +113,8 @@ class SequentialMixin:
         if now == phase.begin:
             wrapper = self._fresh.build(self.epochs(phase.length), total)
             _forget_losses(self.runner.message_hub)
+        if self._cache is not None and phase.index > 0:
+            self.dataloader = self._cache.loader(phase.index)
         self._only.enter_context(
             only_module(unwrap(self.runner.model), phase.index)
         )
@@ -102,7 +135,8 @@ class SequentialMixin:
             data_batch (Any): From the data loader.
         """
         try:
-            run_iter(data_batch)
+            with self._input(data_batch) as data_batch:
+                run_iter(data_batch)
         except Stopped:
             wrapper = self.runner.optim_wrapper
             wrapper.finish()
@@ -113,6 +147,17 @@ class SequentialMixin:
                 outputs={'loss': _total_loss(wrapper)},
             )
             self._iter += 1
+
+    @contextmanager
+    def _input(self, data_batch: Any) -> Iterator[Any]:
+        """The batch; in here stored features are what the module takes in."""
+        if not isinstance(data_batch, CachedBatch):
+            yield data_batch
+            return
+        index = self._phase.index
+        feat = self._cache.restore(index, data_batch.feat)
+        with self._backbone.alone(index, feat):
+            yield data_batch.batch
 
 
 @LOOPS.register_module()
@@ -130,11 +175,17 @@ class SequentialTrainLoop(SequentialMixin, EpochBasedTrainLoop):
         dataloader (DataLoader | dict): The training set.
         epochs (int | Sequence[int]): Of each module; K numbers, or one for
             all.
+        cache (str | dict, optional): 'disk' computes the input of each
+            module once, for all images, and trains from there: neither the
+            modules before nor their heads run in training. A dict has
+            arguments of :class:`FeatureCache`: ``dir``, ``as_drawn``,
+            ``dtype``. Needs a backbone that is a chain, and no random
+            augmentation unless ``as_drawn``. Defaults to None.
         **kwargs: Passed to :class:`mmengine.runner.EpochBasedTrainLoop`;
             epochs there are those of the whole run.
 
     Raises:
-        ValueError: If ``epochs`` does not fit; the model has no
+        ValueError: If ``epochs`` or ``cache`` does not fit; the model has no
             :class:`LocalSupervisedBackbone`, or a local head that needs more
             than its own module; or the optimizer wrapper or the model
             wrapper is not one of MMLocal's.
@@ -150,11 +201,13 @@ class SequentialTrainLoop(SequentialMixin, EpochBasedTrainLoop):
         runner: Runner,
         dataloader: DataLoader | dict,
         epochs: int | Sequence[int],
+        cache: str | dict | None = None,
         **kwargs,
     ):
         _refuse_total(kwargs, 'max_epochs', self.unit)
         self._phases = Phases(epochs, self.prepare(runner), self.unit)
         super().__init__(runner, dataloader, self._phases.total, **kwargs)
+        self.use_cache(cache)
 
     def run_epoch(self) -> None:
         """Train a module for an epoch."""
@@ -187,6 +240,7 @@ class SequentialIterTrainLoop(SequentialMixin, IterBasedTrainLoop):
         dataloader (DataLoader | dict): The training set.
         iters (int | Sequence[int]): Of each module; K numbers, or one for
             all.
+        cache (str | dict, optional): As in :class:`SequentialTrainLoop`.
         **kwargs: Passed to :class:`mmengine.runner.IterBasedTrainLoop`;
             iterations there are those of the whole run.
 
@@ -205,15 +259,21 @@ class SequentialIterTrainLoop(SequentialMixin, IterBasedTrainLoop):
         runner: Runner,
         dataloader: DataLoader | dict,
         iters: int | Sequence[int],
+        cache: str | dict | None = None,
         **kwargs,
     ):
         _refuse_total(kwargs, 'max_iters', self.unit)
         self._phases = Phases(iters, self.prepare(runner), self.unit)
         super().__init__(runner, dataloader, self._phases.total, **kwargs)
+        self.dataloader_iterator = _PhasedBatches(self)
+        self.use_cache(cache)
+
+    def enter(self) -> None:
+        """Begin a phase, if it is time."""
+        self.enter_phase(self._iter, self._phases)
 
     def run_iter(self, data_batch: Any) -> None:
         """Train a module on a batch."""
-        self.enter_phase(self._iter, self._phases)
         self.train_one(super().run_iter, self._iter, data_batch)
 
     def iterations(self, *iters: int) -> list[int]:
@@ -223,6 +283,32 @@ class SequentialIterTrainLoop(SequentialMixin, IterBasedTrainLoop):
     def epochs(self, length: int) -> int:
         """mmengine takes a run of iterations for one epoch."""
         return 1
+
+
+class _PhasedBatches:
+    """The batches of a run, from the loader of each phase.
+
+    A phase begins before its first batch is drawn; another loader goes on
+    where the last one stood.
+    """
+
+    def __init__(self, loop: SequentialIterTrainLoop):
+        self.loop = loop
+        self._kind = type(loop.dataloader_iterator)
+        self._loader: DataLoader | None = None
+
+    def __next__(self) -> Any:
+        loop = self.loop
+        loop.enter()
+        if self._loader is not loop.dataloader:
+            self._loader = loop.dataloader
+            self._batches = self._kind(self._loader)
+            if not loop.fast_forward_on_resume:
+                self._batches.skip_iter(loop.iter)
+        return next(self._batches)
+
+    def skip_iter(self, num_iters: int) -> None:
+        """Of a run that is resumed: the next batch is that of its time."""
 
 
 def _check_model(model: nn.Module) -> LocalBackbone:

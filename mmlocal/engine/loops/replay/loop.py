@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from mmlocal.registry import LOOPS
 from mmlocal.step import LocalBackbone, Stopped, local_backbone
 
-from .batch_stream import BatchStream
-from .module_progress import ModuleProgress
-from .module_sampler import ModuleSampler
-from .module_schedules import ModuleSchedules
-from .replay_buffer import RingBuffer
-from .replay_checks import (
+from .buffer import RingBuffer
+from .checks import (
     model_problems,
     optimizer_problems,
     scheduler_configs,
 )
+from .progress import ModuleProgress
 from .replayed import Replayed, num_bytes, to_device
+from .sampler import ModuleSampler
+from .schedules import ModuleSchedules
+from .stream import BatchStream
 
 KEY = 'mmlocal_replay'
 

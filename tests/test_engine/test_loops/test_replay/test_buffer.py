@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mmlocal.engine.loops.replay_buffer import RingBuffer
+from mmlocal.engine.loops.replay.buffer import RingBuffer
 
 
 def filled(items, **kwargs) -> RingBuffer:

@@ -5,7 +5,7 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader
 
-from mmlocal.engine.loops.batch_stream import BatchStream
+from mmlocal.engine.loops.replay.stream import BatchStream
 
 
 def loader(kind=DefaultSampler, batch_sampler=False, **kwargs):
