@@ -13,8 +13,8 @@ from mmlocal.engine.optim import LocalAmpOptimWrapper
 from mmlocal.registry import LOOPS
 from mmlocal.step import LocalBackbone, current_step, local_backbone
 
-from .delayed_checks import model_problems, optimizer_problems
-from .delayed_module import KEEP, DelayedModule
+from .checks import model_problems, optimizer_problems
+from .module import KEEP, DelayedModule
 
 
 class DelayedGradientMixin:

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch.optim import SGD
 
-from mmlocal.engine.loops.delayed_module import DelayedModule
+from mmlocal.engine.loops.delayed.module import DelayedModule
 from mmlocal.engine.optim import LocalOptimWrapper
 from mmlocal.registry import MODELS
 from mmlocal.step import current_step
