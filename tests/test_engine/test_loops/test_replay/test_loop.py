@@ -16,7 +16,9 @@ OWN = [
 ]
 
 
-@pytest.mark.parametrize('buffer', [{'size': 0}, {'size': 1}])
+@pytest.mark.parametrize(
+    'buffer', [{'size': 1}, pytest.param({'size': 0}, marks=pytest.mark.slow)]
+)
 def test_in_turn_it_is_synchronous_training(cfg, replay, buffer):
     """Loss for loss, and weight for weight.
 
@@ -133,7 +135,9 @@ class Rates(Hook):
         self.rates.append(runner.optim_wrapper.get_lr()['lr'][0])
 
 
-@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize(
+    'by_epoch', [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_a_schedule_is_that_of_mmengines_loop(cfg, replay, by_epoch):
     cfg['param_scheduler'] = [
         {'type': 'LinearLR', 'start_factor': 0.1, 'end': 4, 'by_epoch': False},

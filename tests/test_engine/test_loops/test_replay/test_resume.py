@@ -50,7 +50,10 @@ class Beginning(Hook):
 
 
 # In the warm-up, before a rate drops, and behind.
-@pytest.mark.parametrize('iters', [3, 11, 14, 25])
+@pytest.mark.parametrize(
+    'iters',
+    [14, *(pytest.param(i, marks=pytest.mark.slow) for i in (3, 11, 25))],
+)
 def test_with_buffers_as_if_it_had_not_been_stopped(
     cfg, replay, tmp_path, iters
 ):
@@ -103,7 +106,9 @@ def test_data_of_a_batch_is_saved_once(cfg, replay):
     assert hook.data[0] & hook.data[1]
 
 
-@pytest.mark.parametrize('iters', [3, 14, 25])
+@pytest.mark.parametrize(
+    'iters', [14, *(pytest.param(i, marks=pytest.mark.slow) for i in (3, 25))]
+)
 def test_without_buffers_all_else_goes_on(cfg, replay, tmp_path, iters):
     _, first, second, begin = stopped_and_resumed(cfg, replay, tmp_path, iters)
     state = first[0].train_loop.state_dict()

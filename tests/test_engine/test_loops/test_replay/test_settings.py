@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+SLOW = pytest.mark.slow
 EPOCH = {'by_epoch': True, 'max_epochs': 3}
 HEAD = {'type': 'mmlocal.GreedyHead', 'num_classes': 10}
 INFOPRO = {
@@ -46,7 +47,7 @@ def assert_equal_training(cfg, replay, last=2):
 @pytest.mark.parametrize(
     'backbone',
     [
-        {'local_heads': INFOPRO},
+        pytest.param({'local_heads': INFOPRO}, marks=SLOW),
         {
             'local_heads': [
                 INFOPRO | {'recon_weight': 1, 'task': 'softmax'},
@@ -54,8 +55,8 @@ def assert_equal_training(cfg, replay, last=2):
             ]
         },
         {'local_end': True},
-        {'checkpointing': 'block'},
-        {'boundaries': [], 'local_heads': None},
+        pytest.param({'checkpointing': 'block'}, marks=SLOW),
+        pytest.param({'boundaries': [], 'local_heads': None}, marks=SLOW),
     ],
 )
 def test_heads_and_backbone(cfg, replay, backbone):
@@ -68,8 +69,8 @@ def test_heads_and_backbone(cfg, replay, backbone):
     'wrapper',
     [
         AMP,
-        {'step': 'module'},
-        {'clip_grad': {'max_norm': 1e9}},
+        pytest.param({'step': 'module'}, marks=SLOW),
+        pytest.param({'clip_grad': {'max_norm': 1e9}}, marks=SLOW),
         {'paramwise_cfg': {'norm_decay_mult': 0, 'bias_decay_mult': 0}},
         {'optimizer': {'type': 'AdamW', 'lr': 0.01, 'weight_decay': 0.1}},
     ],
@@ -168,7 +169,9 @@ class Unchanged(Hook):
             assert torch.equal(item.feat, feat)
 
 
-@pytest.mark.parametrize('buffer_device', ['cpu', 'model'])
+@pytest.mark.parametrize(
+    'buffer_device', ['model', pytest.param('cpu', marks=SLOW)]
+)
 def test_a_module_that_writes_in_place(cfg, replay, buffer_device):
     """A batch may be read again."""
     cfg['train_cfg']['buffer_device'] = buffer_device
@@ -176,7 +179,7 @@ def test_a_module_that_writes_in_place(cfg, replay, buffer_device):
     assert runner.epoch == 3
 
 
-@pytest.mark.parametrize('task', ['infopro', 'fcn'])
+@pytest.mark.parametrize('task', ['infopro', pytest.param('fcn', marks=SLOW)])
 def test_segmentation(cfg, helpers, replay, task):
     """The last module is trained by the model's own head."""
     head = None
