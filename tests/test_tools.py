@@ -484,7 +484,7 @@ def test_plan_memory(capsys, tmp_path):
     assert 'Fits into' in text
     assert 'Largest batch that fits' in text
     found = json.loads((tmp_path / 'plan.json').read_text())
-    assert len(found['rows']) == 7
+    assert len(found['rows']) == 9
     assert found['plan']['peak'] <= found['budget']
     assert repr(found['plan']['boundaries']) in text
     assert (tmp_path / 'plan.png').stat().st_size > 10_000

@@ -31,7 +31,7 @@ class KillIn(Hook):
 
 
 if __name__ == '__main__':
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     helpers = load(here.parents[1], 'helpers')
     loops = load(here, 'loops')
     torch.set_num_threads(1)
