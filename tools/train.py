@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the tool."""
     cfg = cli.parse_config(make_parser(), make_config, argv)
     cli.build_runner(cfg).train()
+    cli.leave_ranks()
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner
@@ -173,6 +174,18 @@ def build_runner(cfg: Config) -> Runner:
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return RUNNERS.get('LocalRunner').from_cfg(cfg)
+
+
+def leave_ranks() -> None:
+    """End the communication of ranks, when all of them are done.
+
+    A rank that exits with a process group takes the others down now and then:
+    threads of the group outlive the interpreter, and the launcher ends those
+    that still save a checkpoint.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 def check_data(cfg: Config, loaders: tuple[str, ...]) -> None:
