@@ -22,9 +22,9 @@ def safe_load(path: str | Path, map_location: Any = 'cpu') -> Any:
 
     It is a pickle, which may call anything. Here it may make tensors, plain
     containers, NumPy arrays and scalars, and of OpenMMLab's classes the
-    histories and schedulers that a run is resumed with; others become empty
-    objects. Whoever trusts a file that needs more sets torch's own
-    ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``.
+    histories, schedulers and annotations that a run is resumed with; others
+    become empty objects. Whoever trusts a file that needs more sets torch's
+    own ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``.
 
     Args:
         path (str | Path): A local file.
@@ -147,6 +147,12 @@ def _class(name: str) -> type:
     ):
         found = getattr(import_module(module), attribute, None)
         if isinstance(found, type) and _is_harmless(found):
+            return found
+    if re.match(r'mm(engine|pretrain|seg)\.structures\.', module):
+        from mmengine.structures import BaseDataElement
+
+        found = getattr(import_module(module), attribute, None)
+        if isinstance(found, type) and issubclass(found, BaseDataElement):
             return found
     return _Empty
 

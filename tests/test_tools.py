@@ -250,7 +250,7 @@ def test_pytorch_launcher_without_torchrun(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    'script', sorted(path.name for path in ROOT.glob('tools/*.sh'))
+    'script', sorted(path.name for path in ROOT.glob('tools/*_*.sh'))
 )
 def test_scripts_say_how_they_are_used(script):
     path = ROOT / 'tools' / script

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.flop_counter import flop_registry
 
+from mmlocal.config import is_wrapped
 from mmlocal.fake_tensors import (
     FakeOps,
     FakeTensorMode,
@@ -130,6 +131,7 @@ class _Meter:
         self._counter, self._size = counter, size
         self._last = counter.macs
         self._seen: set[Node] = set()
+        self._counted: set[Tensor] = set()
         inner = backbone.backbone
         for name in backbone.boundaries:
             inner.get_submodule(name).register_forward_pre_hook(
@@ -158,7 +160,14 @@ class _Meter:
         for output in outputs:
             nodes |= graph_nodes(output, self._seen | nodes)
         self._seen |= nodes
-        params = {n.variable for n in nodes if hasattr(n, 'variable')}
+        params = {
+            parent.variable
+            for node in nodes
+            for parent, _ in node.next_functions
+            if hasattr(parent, 'variable')
+        }
+        params -= self._counted
+        self._counted |= params
         self.costs.append(
             ModuleCost(
                 self._begins[len(self.costs)],
@@ -177,7 +186,7 @@ def _build(cfg: dict, mode: FakeTensorMode) -> nn.Module:
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model_cfg = deepcopy(cfg['model'])
     model_cfg.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    if 'LocalSupervisedBackbone' not in str(model_cfg['backbone']['type']):
+    if not is_wrapped(model_cfg['backbone']):
         raise ValueError(
             f'model.backbone is {model_cfg["backbone"]["type"]}, which has '
             'no local heads: give a config of local training, with '

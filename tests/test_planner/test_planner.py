@@ -175,6 +175,14 @@ def test_what_the_table_does_not_know_of_a_schedule(config):
     assert 'ReplayTrainLoop' in planner.unavailable
 
 
+def test_modules_without_a_loss_are_not_planned(config):
+    cfg = config('resnet')
+    cfg['model']['backbone'] |= {'boundaries': ['layer2.0']}
+    cfg['model']['backbone']['local_heads'] = []
+    with pytest.raises(ValueError, match='delayed gradients, are not plan'):
+        Setting(cfg)
+
+
 def test_table_json_and_picture(planner, tmp_path):
     rows = planner.compare(2)
     names = {(row.name, row.report.split.checkpointing[0]) for row in rows}

@@ -40,7 +40,7 @@ def loader(**options) -> DataLoader:
 
 
 @check()
-def metrics_of_modules(rank: int, folder: Path) -> None:
+def validation_of_modules(rank: int, folder: Path) -> None:
     """The same metrics, for all modules and while the first one trains."""
     cfg = segmentor()
     cfg['test_cfg'] = {'mode': 'whole'}

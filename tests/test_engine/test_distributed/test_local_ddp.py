@@ -46,7 +46,7 @@ CHECKS = [
     'sequential-2',
     'sequential_cached-2',
     'sequential_cached_apart-2',
-    'metrics_of_modules-2',
+    'validation_of_modules-2',
 ]
 # What a rank ends with where that is not success.
 ENDS = {'killed_rank-2': {1: 'exit code -9'}}

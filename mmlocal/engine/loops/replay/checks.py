@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmlocal.engine.hooks import ResetOptimizerStateHook
-from mmlocal.engine.optim import LocalStepMixin
-from mmlocal.step import local_backbone
+
+from ..checks import own_step, plain_wrapper, uncut_model
 
 
 def model_problems(runner: Runner) -> Iterator[str]:
@@ -23,26 +23,8 @@ def model_problems(runner: Runner) -> Iterator[str]:
             'run one process, or train all modules at once '
             "(train_cfg.type='EpochBasedTrainLoop') on several"
         )
-    if local_backbone(model) is None:
-        yield (
-            f'{loop} trains the modules of a cut backbone, and the model has '
-            'none: write model.backbone=dict('
-            "type='mmlocal.LocalSupervisedBackbone', backbone=..., "
-            'boundaries=..., local_heads=...)'
-        )
-    if type(model).train_step is not BaseModel.train_step:
-        yield (
-            f'{loop} runs single modules from their inputs, in place of '
-            f'train_step, which {type(model).__name__} has its own of: take '
-            'a model with that of mmengine, as ImageClassifier and '
-            'EncoderDecoder have'
-        )
-    if runner.cfg.get('compile'):
-        yield (
-            f'compile turns train_step into one graph, and {loop} does not '
-            'call it: write compile_cfg of the backbone, which compiles '
-            'submodules'
-        )
+    yield from uncut_model(model, loop, '...')
+    yield from own_step(runner, loop)
     if any(isinstance(hook, ResetOptimizerStateHook) for hook in runner.hooks):
         yield (
             'custom_hooks: ResetOptimizerStateHook clears the state of all '
@@ -54,13 +36,8 @@ def model_problems(runner: Runner) -> Iterator[str]:
 def optimizer_problems(runner: Runner) -> Iterator[str]:
     """What is wrong with the optimizer wrapper, once it is built."""
     wrapper = runner.optim_wrapper
-    if not isinstance(wrapper, LocalStepMixin):
-        yield (
-            f'optim_wrapper.type is {type(wrapper).__name__}: modules are '
-            "trained under a local one: write dict(type='mmlocal."
-            "LocalOptimWrapper', ...) or 'mmlocal.LocalAmpOptimWrapper'"
-        )
-    elif wrapper._accumulative_counts > 1:
+    yield from plain_wrapper(wrapper)
+    if getattr(wrapper, '_accumulative_counts', 1) > 1:
         yield (
             'optim_wrapper.accumulative_counts counts ticks, of whichever '
             'module, so that a module would step with a part of its '

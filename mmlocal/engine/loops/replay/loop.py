@@ -341,7 +341,11 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
             'schedules': self.schedules.state_dict(),
         }
         if self.save_buffers:
-            state['buffers'] = [each.state_dict() for each in self.buffers]
+            # Of plain containers, which load without running code.
+            state['buffers'] = [
+                {**each, 'items': [vars(item) for item in each['items']]}
+                for each in (buffer.state_dict() for buffer in self.buffers)
+            ]
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -366,12 +370,17 @@ class ReplayTrainLoop(EpochBasedTrainLoop):
         # A checkpoint is read to the device that trains; buffers share data.
         moved: dict[int, dict] = {}
         for buffer, each in zip(self.buffers, state['buffers'], strict=True):
-            items = [item.to(place, moved) for item in each['items']]
+            items = [
+                Replayed(**item).to(place, moved) for item in each['items']
+            ]
             buffer.load_state_dict({**each, 'items': items})
 
 
 class _ReplayHook(Hook):
     """Prepares the loop, and keeps its state in checkpoints."""
+
+    # Knows best why a checkpoint does not fit.
+    priority = 'VERY_HIGH'
 
     def __init__(self, loop: ReplayTrainLoop):
         self.loop = loop

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -26,11 +25,15 @@ from mmlocal.step import (
     unwrap,
 )
 
+from ..checks import plain_wrapper, uncut_model
 from .cached_loader import CachedBatch
 from .feature_cache import FeatureCache
 from .phases import FreshOptimizer, Phase, Phases
 
 CACHE_OPTIONS = {'dir', 'as_drawn', 'dtype'}
+
+
+LOOP = "train_cfg.type='mmlocal.SequentialTrainLoop'"
 
 
 class SequentialMixin:
@@ -84,7 +87,8 @@ class SequentialMixin:
             ValueError: If the optimizer wrapper is no local one, or features
                 cannot be stored.
         """
-        _check_optim_wrapper(self.runner.optim_wrapper)
+        for problem in plain_wrapper(self.runner.optim_wrapper):
+            raise ValueError(problem)
         if self._cache is not None:
             self._cache.prepare()
         with self._only:
@@ -321,27 +325,11 @@ def _check_model(model: nn.Module) -> LocalBackbone:
             "never reach: write dict(type='mmlocal."
             "LocalDistributedDataParallel')."
         )
-    backbone = local_backbone(unwrap(model))
-    if backbone is None:
-        raise ValueError(
-            'train_cfg.type: modules are trained one after another, but the '
-            'model has none: write model.backbone=dict(type='
-            "'mmlocal.LocalSupervisedBackbone', backbone=..., "
-            "boundaries=..., local_heads=...), or type='EpochBasedTrainLoop'."
-        )
+    for problem in uncut_model(model, LOOP, '...'):
+        raise ValueError(problem)
     # Refuses heads that do not work alone.
     with only_module(unwrap(model), 0):
-        return backbone
-
-
-def _check_optim_wrapper(wrapper: OptimWrapper) -> None:
-    if not isinstance(wrapper, LocalStepMixin):
-        name = type(wrapper).__name__
-        local = name if name.startswith('Amp') else 'OptimWrapper'
-        raise ValueError(
-            f'optim_wrapper.type is {name}, which cannot train a module '
-            f"alone: write type='mmlocal.Local{local}'."
-        )
+        return local_backbone(unwrap(model))
 
 
 def _refuse_total(kwargs: dict, total: str, each: str) -> None:

@@ -31,7 +31,7 @@ def test_loop(cfg, replay, train_cfg, message):
 @pytest.mark.parametrize(
     ('wrapper', 'message'),
     [
-        ({'type': 'OptimWrapper'}, "write dict.type='mmlocal.LocalOptim"),
+        ({'type': 'OptimWrapper'}, "write type='mmlocal.LocalOptim"),
         ({'accumulative_counts': 2}, 'raise train_dataloader.batch_size'),
     ],
 )

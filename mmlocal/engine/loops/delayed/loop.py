@@ -13,8 +13,8 @@ from mmlocal.engine.optim import LocalAmpOptimWrapper
 from mmlocal.registry import LOOPS
 from mmlocal.step import LocalBackbone, current_step, local_backbone
 
-from .delayed_checks import model_problems, optimizer_problems
-from .delayed_module import KEEP, DelayedModule
+from .checks import model_problems, optimizer_problems
+from .module import KEEP, DelayedModule
 
 
 class DelayedGradientMixin:
@@ -116,13 +116,13 @@ class DelayedGradientMixin:
             batches, weights = module.held()
             total |= batches | weights
             parts.append(
-                f'module {module.index + 1} {module.delay} mini-batches '
-                f'({_mib(batches)}) and weights ({_mib(weights)})'
+                f'module {module.index}: mini-batches {module.delay}, '
+                f'{_mib(batches)}; weights {_mib(weights)}'
             )
         if parts:
             print_log(
-                f'Delayed gradients, keep={self.keep!r}, hold between steps: '
-                f'{"; ".join(parts)}; in all {_mib(total)}, what modules '
+                f'Delayed gradients, keep={self.keep!r}, held between steps: '
+                f'{". ".join(parts)}. In all {_mib(total)}, with what modules '
                 'share counted once. Checkpoints do not hold it: after '
                 'resuming, modules wait again as at the start.',
                 logger='current',

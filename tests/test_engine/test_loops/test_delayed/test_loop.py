@@ -11,7 +11,10 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch.optim import SGD
 
+from mmlocal.engine.loops.delayed.module import DelayedModule
+from mmlocal.engine.optim import LocalOptimWrapper
 from mmlocal.registry import MODELS
+from mmlocal.step import current_step
 
 OPTIMIZER = {'lr': 0.05, 'momentum': 0.9, 'weight_decay': 0.1}
 PLACES = {'layer2': 1, 'layer3': 2, 'head': 2}
@@ -323,6 +326,23 @@ def test_overflow_leaves_a_batch_out(loops, delayed):
     scale = runner.optim_wrapper.loss_scaler.get_scale()
     # Each overflow halves it, and holds all modules up.
     assert 0 < sum(still) == 24 - math.log2(scale) < 12
+
+
+@pytest.mark.parametrize('skips', [True, False])
+def test_only_the_batch_that_overflowed_is_left_out(helpers, delayed, skips):
+    model = helpers.build(delayed['model'])
+    wrapper = LocalOptimWrapper(SGD(model.parameters(), lr=0.1))
+    module = DelayedModule(model.backbone, 0, 1, 'weights', skips)
+    grads = [model.backbone.backbone.conv1.weight.grad]
+    with wrapper.optim_context(model):
+        for value in math.inf, 1.0, 1.0:
+            passed = module.train(torch.randn(2, 3, 32, 32), current_step())
+            passed.backward(torch.full_like(passed, value))
+            grads.append(model.backbone.backbone.conv1.weight.grad)
+            wrapper.zero_grad()
+    assert grads[:2] == [None, None]
+    assert (grads[2] is None) == skips
+    assert grads[3].isfinite().all()
 
 
 def test_a_segmentor(loops, delayed, helpers):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmlocal.engine.loops.past_weights import PastWeights, saving
+from mmlocal.engine.loops.delayed.past_weights import PastWeights, saving
 
 
 @pytest.fixture
