@@ -7,8 +7,8 @@
 
 Each config is trained by tools/train.py in a process of its own, one after
 the other, with the same settings on top and the same seeds. A run that is
-complete in the work dir is not repeated, so that a comparison can be cut off
-and gone on with. The table (Markdown) shows the metric of the last validation,
+complete in the work dir is not repeated and one that is not goes on from its
+last checkpoint, so that a comparison can be cut off. The table (Markdown) shows the metric of the last validation,
 its mean and range over seeds, and the median time of an iteration.
 """
 
@@ -72,7 +72,7 @@ def train(
         f'_base_ = [{str(config.resolve())!r}]\n{args.settings.read_text()}'
     )
     command = [sys.executable, ROOT / 'tools/train.py', leaf]
-    command += ['--work-dir', work_dir]
+    command += ['--work-dir', work_dir, '--resume']
     command += ['--cfg-options', f'randomness.seed={seed}']
     with open(work_dir / 'output.txt', 'w') as output:
         status = subprocess.call(
