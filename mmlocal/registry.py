@@ -81,6 +81,8 @@ DATASETS = Registry(
 PARTITIONS = Registry(
     'partition', locations=['mmlocal.partition'], scope='mmlocal'
 )
+# What is measured of modules: ``measures=[dict(type='LinearProbe')]``.
+MEASURES = Registry('measure', locations=['mmlocal.analysis'], scope='mmlocal')
 
 
 class _OverMMSeg(Registry):
