@@ -196,7 +196,8 @@ def _class_problems(model: nn.Module) -> Iterator[str]:
             found = getattr(module, 'num_classes', None)
             if found is not None and found != expected:
                 yield (
-                    f'local_heads.num_classes is {found} in module {index}, '
+                    f'local_heads.num_classes is {found} in module '
+                    f'{index + 1} of {backbone.num_modules}, '
                     f"but the model's own head has {expected}: write "
                     f'num_classes={expected}.'
                 )
