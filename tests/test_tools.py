@@ -148,6 +148,14 @@ def test_resume(checkpoint):
             ['train_dataloader.dataset.data_root', 'val_dataloader.dataset'],
         ),
         (
+            [SEG, '--cfg-options', 'randomness.seed'],
+            ['write randomness.seed=VALUE'],
+        ),
+        (
+            [SEG, '--cfg-options', 'model.backbone.boundaries=3'],
+            ['boundaries=3 is a whole number'],
+        ),
+        (
             [SEG, '--cfg-options', 'param_scheduler.3.power=1'],
             ['param_scheduler is a list of 1'],
         ),

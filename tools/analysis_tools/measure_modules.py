@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
@@ -63,7 +63,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         '--set',
         nargs='+',
-        action=DictAction,
+        action=cli.Options,
         default={},
         metavar='MEASURE.KEY=VALUE',
         help='settings of measures, as nhsic.num_batches=4 '
@@ -103,7 +103,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=cli.Options,
         default={},
         metavar='KEY=VALUE',
         help='settings that replace those of the config',
