@@ -38,7 +38,7 @@ MODEL_WRAPPERS = Registry(
 HOOKS = Registry(
     'hook',
     parent=MMENGINE_HOOKS,
-    locations=['mmlocal.engine.hooks'],
+    locations=['mmlocal.engine.hooks', 'mmlocal.analysis'],
     scope='mmlocal',
 )
 LOOPS = Registry(

@@ -1,14 +1,29 @@
 """What modules know: features of each, and measures of them."""
 
+from .extract import Extractor, Source
 from .features import Features
+from .hook import ModuleMeasureHook
 from .linear_probe import LinearProbe
 from .measure import Measure, Reading
+from .nhsic_plane import NHSICPlane
 from .segmentation_probe import SegmentationProbe
+from .session import build_measures, measure_modules
+from .similarity import CKA, EffectiveRank
+from .taps import Taps
 
 __all__ = [
+    'CKA',
+    'EffectiveRank',
+    'Extractor',
     'Features',
     'LinearProbe',
     'Measure',
+    'ModuleMeasureHook',
+    'NHSICPlane',
     'Reading',
     'SegmentationProbe',
+    'Source',
+    'Taps',
+    'build_measures',
+    'measure_modules',
 ]
