@@ -3,8 +3,10 @@
 from .extract import Extractor, Source
 from .features import Features
 from .hook import ModuleMeasureHook
+from .linear_probe import LinearProbe
 from .measure import Measure, Reading
 from .nhsic_plane import NHSICPlane
+from .segmentation_probe import SegmentationProbe
 from .session import build_measures, measure_modules
 from .similarity import CKA, EffectiveRank
 from .taps import Taps
@@ -14,10 +16,12 @@ __all__ = [
     'EffectiveRank',
     'Extractor',
     'Features',
+    'LinearProbe',
     'Measure',
     'ModuleMeasureHook',
     'NHSICPlane',
     'Reading',
+    'SegmentationProbe',
     'Source',
     'Taps',
     'build_measures',
