@@ -16,8 +16,14 @@ COLORMAP = 'viridis'
 MARKERS = 'osD^vP*X'
 PANEL = 4.2  # inches
 COLUMNS = 3
-# What is drawn with another value, not by itself.
-SUFFIXES = ('_sem', '_std', '_shuffled')
+# What the columns of a table are.
+ACROSS = {
+    'modules': 'module',
+    'reference': 'module of the reference',
+    'IoU': 'class',
+}
+# What is drawn with another value, not by itself, or not at all.
+SUFFIXES = ('_sem', '_std', '_shuffled', 'weight_decay', 'lr', 'epoch')
 
 
 def plot_measures(entries: Sequence[Entry], path: str | Path) -> None:
@@ -113,23 +119,25 @@ def draw_information_plane(axes: Axes, entries: Sequence[Entry]) -> None:
 def draw_table(axes: Axes, entry: Entry, measure: str, name: str) -> None:
     """A row a module, of one checkpoint."""
     table = [_numbers(row) for row in entry['measures'][measure][name]]
-    axes.imshow(table, cmap=COLORMAP, vmin=0, vmax=1)
+    percent = any(value > 1 for row in table for value in row)
+    top = 100 if percent else 1
+    axes.imshow(table, cmap=COLORMAP, vmin=0, vmax=top, aspect='auto')
     for i, row in enumerate(table):
         for j, value in enumerate(row):
             axes.text(
                 j,
                 i,
-                f'{value:.2f}',
+                f'{value:.0f}' if percent else f'{value:.2f}',
                 ha='center',
                 va='center',
-                color='black' if value > 0.6 else 'white',
+                color='black' if value > 0.6 * top else 'white',
             )
     axes.set_xticks(range(len(table[0])), range(1, len(table[0]) + 1))
     axes.set_yticks(range(len(table)), range(1, len(table) + 1))
-    other = 'module' if name == 'modules' else f'module of the {name}'
-    axes.set_xlabel(other)
+    axes.set_xlabel(ACROSS.get(name, name))
     axes.set_ylabel('module')
-    axes.set_title(f'{measure.upper()}, {_label(entry)}')
+    title = {'IoU': 'IoU of a linear probe, %'}.get(name, measure.upper())
+    axes.set_title(f'{title}, {_label(entry)}')
 
 
 def _panels(entries: Sequence[Entry]) -> Iterator[tuple[Any, tuple]]:
