@@ -96,6 +96,8 @@ def _key_problems(kind: type, node: Mapping, path: str) -> Iterator[str]:
                 yield (
                     f'{place}: {kind.__name__} has no {key}'
                     + _hint(key, known)
+                    + ' If the key is inherited, write _delete_=True beside '
+                    'type.' * (not close)
                 )
         elif not _fits(value, known[key]):
             yield (

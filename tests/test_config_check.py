@@ -48,6 +48,14 @@ def cfg(_cfg):
             3,
             'EqualDepth has no num_module; did you mean num_modules',
         ),
+        # What is left of an inherited backbone.
+        (
+            'model.backbone.depth',
+            50,
+            'has no depth; there are backbone, boundaries, checkpointing, '
+            'compile_cfg, init_cfg, input_shape, local_end, local_heads, '
+            'pretrained. If the key is inherited, write _delete_=True',
+        ),
         # The argument of a class that the head hands its own on to.
         (
             'model.backbone.local_heads.temprature',

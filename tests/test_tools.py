@@ -200,6 +200,15 @@ def test_tta_of_segmentation(checkpoint):
     assert cfg.model.module == parse(TEST, SEG, checkpoint).model
 
 
+def test_tta_of_a_config_with_a_scope_of_its_own():
+    # As mmengine reads `_base_ = 'mmseg::...'`.
+    cfg = Config.fromfile(SEG)
+    cfg.tta_model._scope_ = 'mmseg'
+    TEST.use_tta(cfg)
+    assert cfg.model._scope_ == 'mmseg'
+    assert cfg.model.module.type == 'EncoderDecoder'
+
+
 def test_tta_of_classification(checkpoint):
     cfg = parse(TEST, CLS, checkpoint, '--tta')
     flips = cfg.test_dataloader.dataset.pipeline[-1].transforms[0]
