@@ -17,12 +17,12 @@ extensions = [
     'sphinx.ext.mathjax',
     'sphinx.ext.napoleon',
 ]
-exclude_patterns = ['_build']
+exclude_patterns = ['_build', 'tutorial_out']
 html_theme = 'furo'
 html_title = 'MMLocal'
 
 # The numbers of the notebook are those of the run that built the page.
-nb_execution_mode = 'cache'
+nb_execution_mode = 'force'
 nb_execution_timeout = 900
 nb_execution_raise_on_error = True
 nb_merge_streams = True
@@ -46,7 +46,8 @@ def setup(app):
 
 
 def _source_read(app, docname, source):
-    source[0] = _inside(source[0], (DOCS / docname).parent)
+    if (DOCS / f'{docname}.md').exists():  # not a notebook
+        source[0] = _inside(source[0], (DOCS / docname).parent)
 
 
 def _include_read(app, path, docname, source):
