@@ -1,0 +1,1 @@
+"""Measurements of what modules have learnt, and trainings side by side."""
