@@ -56,7 +56,7 @@ def make_page(runs: Sequence[Run], title: str = '', pictures: int = 2) -> str:
                 *module_figures(runs, axis),
             ],
         ),
-        _section('local', 'Local losses', local_figures(runs, axis)),
+        _section('local', 'Local heads', local_figures(runs, axis)),
         _section('training', 'Training', training_figures(runs, axis)),
         _section('cost', 'Time and memory', cost_figures(runs)),
         _section('measures', 'Measurements', measure_figures(runs)),

@@ -74,7 +74,7 @@ def heat_map(
         about (str): What is read to those who do not see it.
     """
     rows, columns = len(matrix), len(matrix[0])
-    cell = 200 / max(rows, columns)
+    cell = 182 / max(rows, columns)
     low, high = span
     parts = []
     for index in range(max(rows, columns)):
@@ -110,6 +110,6 @@ def heat_map(
                     f'{value:.2g}</text>'
                 )
     return (
-        '<div class="plot"><svg viewBox="0 0 236 232" role="img" '
+        '<div class="plot"><svg viewBox="0 0 210 210" role="img" '
         f'aria-label="{escape(about)}">{"".join(parts)}</svg></div>'
     )
