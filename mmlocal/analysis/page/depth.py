@@ -8,16 +8,21 @@ from .blocks import Figure, table
 from .chart import Chart
 from .curves import Line
 from .facts import READ_OUT, num_modules
-from .figures import Axis, describe, keys_of, panel_figure, series
+from .figures import EMPTY, Axis, describe, keys_of, panel_figure, series
 from .marks import module_style, run_css
 from .runs import Run
 from .scales import column, number
+
+# When, the value of each module, and that of each ensemble.
+ReadOut = tuple[str, list[float | None], list[float | None]]
 
 
 def depth_figures(runs: Sequence[Run]) -> Iterator[Figure]:
     """Metrics through the modules, at the last validation."""
     for metric in read_out_metrics(runs):
-        yield _depth_figure(runs, metric)
+        found = [_last_read_out(run, metric) for run in runs]
+        if any(len(modules) > 1 for _, modules, _ in found):
+            yield _depth_figure(runs, metric, found)
 
 
 def module_figures(runs: Sequence[Run], axis: Axis) -> Iterator[Figure]:
@@ -66,6 +71,16 @@ def depth_label(counts: Sequence[int]) -> str:
     return 'share of the modules'
 
 
+def depth_chart(
+    lines: Sequence[Line], title: str, label: str, names: dict[float, str]
+) -> str:
+    """Curves over the axis of :func:`by_depth`."""
+    drawn = [line for line in lines if line.points]
+    if not drawn:
+        return EMPTY
+    return Chart(drawn, describe(title, drawn, label), label, names).svg()
+
+
 def _module_lines(run: Run, metric: str, axis: Axis) -> Iterator[Line]:
     count = num_modules(run) or 1
     for index in range(count):
@@ -83,12 +98,13 @@ def _module_lines(run: Run, metric: str, axis: Axis) -> Iterator[Line]:
             )
 
 
-def _depth_figure(runs: Sequence[Run], metric: str) -> Figure:
-    """A curve a run through its modules, at the last validation."""
-    found = [_last_read_out(run, metric) for run in runs]
+def _depth_figure(
+    runs: Sequence[Run], metric: str, found: Sequence[ReadOut]
+) -> Figure:
+    """A curve a run through its modules."""
     counts = [len(modules) for _, modules, _ in found if len(modules) > 1]
     places, names = by_depth(counts)
-    ends = [xs for of_run in places.values() for xs in (of_run[0], of_run[-1])]
+    everywhere = sorted({x for xs in places.values() for x in xs})
     lines, rows = [], []
     most = max(counts)
     for index, (run, read) in enumerate(zip(runs, found, strict=True)):
@@ -110,12 +126,12 @@ def _depth_figure(runs: Sequence[Run], metric: str) -> Figure:
                     )
                 )
         elif modules:  # end to end: as a level to compare with
-            ends = [min(ends), max(ends)]
+            level = modules * len(everywhere)
             lines.append(
                 Line(
                     run.label,
-                    ends,
-                    modules * 2,
+                    everywhere,
+                    level,
                     f'{css} level',
                     index,
                     run.label,
@@ -130,16 +146,14 @@ def _depth_figure(runs: Sequence[Run], metric: str) -> Figure:
     headers = ['', 'at', *(f'module {i + 1}' for i in range(most))]
     return Figure(
         title,
-        Chart(lines, describe(title, lines, label), label, names).svg(),
+        depth_chart(lines, title, label, names),
         'Hollow: the ensemble of the modules up to there. Without modules, '
         'a level.',
         table(headers, rows),
     )
 
 
-def _last_read_out(
-    run: Run, metric: str
-) -> tuple[str, list[float | None], list[float | None]]:
+def _last_read_out(run: Run, metric: str) -> ReadOut:
     """When, of each module, and of each ensemble; [] where there is none.
 
     A run without modules has one: the model.

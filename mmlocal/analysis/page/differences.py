@@ -68,6 +68,8 @@ def _flatten(value: Any, path: str) -> Iterator[tuple[str, str]]:
         for key, inner in value.items():
             if key != '_scope_':
                 yield from _flatten(inner, f'{path}.{key}' if path else key)
+    elif path.rpartition('.')[2] == 'type':
+        yield path, type_name(value)
     elif not _is_list_of_parts(value):
         yield path, value if isinstance(value, str) else repr(value)
     elif path.endswith('pipeline'):

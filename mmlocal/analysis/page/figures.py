@@ -14,6 +14,7 @@ from .marks import run_css
 from .runs import Point, Run
 from .scales import column, number
 
+EMPTY = '<p class="empty">No finite value.</p>'
 # Told in figures of their own, or of no module's learning.
 NOT_CURVES = ('time', 'data_time', 'memory', 'loss', 'lr')
 
@@ -111,7 +112,7 @@ def curves(
     note = f'{note} {missing}'.strip()
     drawn = [line for line in lines if line.points]
     if not drawn:
-        return Figure(title, '<p class="empty">No finite value.</p>', note)
+        return Figure(title, EMPTY, note)
     chart = Chart(
         drawn,
         describe(title, drawn, axis.name),
@@ -148,7 +149,7 @@ def panel_figure(
     lines = [line for _, of_panel, _ in parts for line in of_panel]
     values = [y for line in lines for _, y in line.points]
     if not values:
-        return Figure(title, '<p class="empty">No finite value.</p>', note)
+        return Figure(title, EMPTY, note)
     drawn = []
     for name, of_panel, css in parts:
         if not any(line.points for line in of_panel):

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .blocks import Figure, panels, table
-from .chart import Chart
 from .curves import Line, drawable
-from .depth import by_depth, depth_label
-from .figures import Axis, describe, panel_figure
+from .depth import by_depth, depth_chart, depth_label
+from .figures import Axis, panel_figure
 from .marks import module_style, run_css
 from .pictograms import heat_map
 from .runs import Run
@@ -85,6 +84,18 @@ def read_measures(run: Run) -> list[Entry]:
         reason = f'{type(error).__name__}: {error}'
         run.notes.append(f'{FILE} cannot be read ({reason}): it is left out.')
         return []
+    left_out = {
+        f'{measure}.{name}': None
+        for part in content['entries']
+        for measure, names in part['measures'].items()
+        for name, values in names.items()
+        if not _is_drawn(values)
+    }
+    if left_out:
+        run.notes.append(
+            f'{FILE}: {", ".join(left_out)} is left out, which is neither a '
+            'list of numbers nor a matrix.'
+        )
     entries.sort(key=lambda e: (e.epoch or 0, e.iteration or 0))
     return entries
 
@@ -113,14 +124,28 @@ def measure_figures(runs: Sequence[Run]) -> Iterator[Figure]:
 def _entry(part: Mapping[str, Any]) -> Entry:
     measures = {
         measure: {
-            name: values
-            for name, values in names.items()
-            if isinstance(values, list) and values
+            name: values for name, values in names.items() if _is_drawn(values)
         }
         for measure, names in part['measures'].items()
     }
     modules = list(map(str, part['modules']))
     return Entry(part.get('epoch'), part.get('iter'), modules, measures)
+
+
+def _is_drawn(values: Any) -> bool:
+    """Whether it is a list of numbers, or a matrix."""
+    if not isinstance(values, list) or not values:
+        return False
+    if all(isinstance(row, list) for row in values):
+        equal = len({len(row) for row in values}) == 1 and values[0]
+        return bool(equal) and all(map(_are_numbers, values))
+    return _are_numbers(values)
+
+
+def _are_numbers(values: list) -> bool:
+    return all(
+        value is None or isinstance(value, (int, float)) for value in values
+    )
 
 
 def _latest(
@@ -184,19 +209,16 @@ def _list_figure(
         note += ' Hollow: the control with shuffled pairs.'
     whens = dict.fromkeys(pair[0].when for pair in latest if pair)
     label = depth_label(counts)
-    drawn = [line for line in lines if line.points]
     most = max(counts)
     numbers = table(
         ['', 'at', *(f'module {i + 1}' for i in range(most))],
         [row + [''] * (most + 2 - len(row)) for row in rows],
     )
-    if not drawn:
-        body = '<p class="empty">No finite value.</p>'
-    else:
-        about = describe(title, drawn, label)
-        body = Chart(drawn, about, label, ticks).svg()
     return Figure(
-        f'{title}, by depth ({", ".join(whens)})', body, note.strip(), numbers
+        f'{title}, by depth ({", ".join(whens)})',
+        depth_chart(lines, title, label, ticks),
+        note.strip(),
+        numbers,
     )
 
 
@@ -259,7 +281,7 @@ def _matrix_figure(
         if drawable(value)
     ]
     low, high = min(values, default=0.0), max(values, default=1.0)
-    if low >= 0 and high <= 1:
+    if low >= 0 and high <= 1 + 1e-6:  # as rounding leaves it
         low, high = 0.0, 1.0
     parts, tables = [], []
     for index, entry, matrix in found:

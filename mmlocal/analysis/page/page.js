@@ -45,7 +45,7 @@ function readValues(plot, data) {
       class: 'pointer', d: `M${px} ${bottom}V${top}` }));
     const name = data.xNames.find(([value]) => value === x);
     const head = document.createElement('b');
-    head.textContent = `${data.xLabel} ${name ? name[1] : text(x)}`;
+    head.textContent = `${data.xLabel}: ${name ? name[1] : text(x)}`;
     tip.replaceChildren(head);
     here.sort((a, b) => b.y - a.y);
     for (const { line, x: own, y } of here) {

@@ -94,7 +94,7 @@ def heat_map(
             x, y = 26 + cell * j, 26 + cell * i
             share = 0.0
             if drawable(value) and high > low:
-                share = (value - low) / (high - low)
+                share = min(1.0, (value - low) / (high - low))
             kind = 'cell' if drawable(value) else 'cell missing'
             title = f'row {i + 1}, column {j + 1}: {number(value) or "none"}'
             parts.append(

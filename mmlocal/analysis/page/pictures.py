@@ -41,10 +41,8 @@ def picture_figures(runs: Sequence[Run], most: int) -> list[Figure]:
     if not parts:
         return []
     note = f'Left out: {", ".join(left_out)}.' if left_out else ''
-    if any('local_modules' in title for title, _, _ in parts):
-        note += ' Captions inside of local_modules count modules from 0.'
     title = 'The newest of each name'
-    return [Figure(title, panels(parts, 'large'), note.strip(), wide=True)]
+    return [Figure(title, panels(parts, 'large'), note, wide=True)]
 
 
 def newest_pictures(run: Run) -> list[Path]:
