@@ -110,13 +110,19 @@ def measure_figures(runs: Sequence[Run]) -> Iterator[Figure]:
         for measure, values in entry.measures.items()
         for name in values
     )
-    for measure, name in pairs:
-        latest = [_latest(of_run, measure, name) for of_run in entries]
-        found = [pair[1] for pair in latest if pair]
-        if any(isinstance(value, list) for value in found[0]):
-            yield _matrix_figure(runs, latest, measure, name)
-        elif not _belongs(name, measure, pairs):
-            yield _list_figure(runs, latest, measure, name)
+    for measure in dict.fromkeys(measure for measure, _ in pairs):
+        names = [name for other, name in pairs if other == measure]
+        names = [n for n in names if not _belongs(n, measure, pairs)]
+        over_time = []
+        for name in names:
+            latest = [_latest(of_run, measure, name) for of_run in entries]
+            found = next(pair[1] for pair in latest if pair)
+            if isinstance(found[0], list):
+                yield _matrix_figure(runs, latest, measure, name)
+            else:
+                yield _list_figure(runs, latest, measure, name)
+                over_time.append(name)
+        for name in over_time:  # below: curves by depth stand in pairs
             if any(len(of_run) > 1 for of_run in entries):
                 yield _time_figure(runs, entries, measure, name)
 
@@ -207,7 +213,8 @@ def _list_figure(
     title, note = f'{measure}: {name}', NOTES.get(measure, '')
     if any('control' in line.css for line in lines):
         note += ' Hollow: the control with shuffled pairs.'
-    whens = dict.fromkeys(pair[0].when for pair in latest if pair)
+    whens = {pair[0].when for pair in latest if pair}
+    when = whens.pop() if len(whens) == 1 else 'the last of each'
     label = depth_label(counts)
     most = max(counts)
     numbers = table(
@@ -215,7 +222,7 @@ def _list_figure(
         [row + [''] * (most + 2 - len(row)) for row in rows],
     )
     return Figure(
-        f'{title}, by depth ({", ".join(whens)})',
+        f'{title}, by depth ({when})',
         depth_chart(lines, title, label, ticks),
         note.strip(),
         numbers,
