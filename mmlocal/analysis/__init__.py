@@ -5,6 +5,7 @@ from .features import Features
 from .hook import ModuleMeasureHook
 from .linear_probe import LinearProbe
 from .measure import Measure, Reading
+from .mine import MutualInformation
 from .nhsic_plane import NHSICPlane
 from .segmentation_probe import SegmentationProbe
 from .session import build_measures, measure_modules
@@ -19,6 +20,7 @@ __all__ = [
     'LinearProbe',
     'Measure',
     'ModuleMeasureHook',
+    'MutualInformation',
     'NHSICPlane',
     'Reading',
     'SegmentationProbe',
