@@ -32,7 +32,9 @@ def choose(dataset: Any, num_images: int | None, even: bool) -> list[int]:
         num_images = count
     if not 0 < num_images <= count:
         raise ValueError(
-            f'num_images={num_images}: the data set has {count} images.'
+            f'{num_images} images are asked for, and the data set has '
+            f'{count} images: write a smaller num_images, or a smaller m or '
+            'num_batches for measures of batches.'
         )
     if num_images == count and not even:
         return list(range(count))

@@ -43,6 +43,8 @@ class NHSICPlane(Measure):
         eps (float): Regularizes the inverse. Defaults to 1e-5.
         squared (bool): See :func:`mmlocal.models.losses.gaussian_kernel`.
             Defaults to True.
+        form (str): 'flat', whole features, as published, or 'pool', their
+            mean over positions. Defaults to 'flat'.
         split (str): 'val' or 'train'. Defaults to 'val'.
         seed (int): Of the shuffled pairing. Defaults to 0.
     """
@@ -56,6 +58,7 @@ class NHSICPlane(Measure):
         sigma: float = 5.0,
         eps: float = 1e-5,
         squared: bool = True,
+        form: str = 'flat',
         split: str = 'val',
         seed: int = 0,
     ):
@@ -64,16 +67,17 @@ class NHSICPlane(Measure):
         self.sigma = sigma
         self.eps = eps
         self.squared = squared
+        self.form = form
         self.split = split
         self.seed = seed
 
     @property
     def readings(self) -> Mapping[str, Reading]:
-        """Whole features in batches of all classes alike."""
+        """Batches of all classes alike."""
         return {
             'features': Reading(
                 self.split,
-                'flat',
+                self.form,
                 num_images=self.m * self.num_batches,
                 group=self.m,
                 inputs=True,

@@ -40,7 +40,9 @@ def test_an_uncut_model_is_one_module_or_cut_by_name(shapes_model, images):
     assert Taps(plain).names == ['module 1']
     taps = Taps(plain, boundaries=backbone.boundaries)
     assert taps.names == ['module 1', 'module 2']
-    for own, other in zip(taps(images), Taps(shapes_model)(images)):
+    for own, other in zip(
+        taps(images), Taps(shapes_model)(images), strict=True
+    ):
         assert torch.equal(own, other)
 
 
