@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
@@ -147,6 +148,7 @@ def plot_tradeoff(entries: Sequence[Entry], path: str | Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend(fontsize='small', frameon=False)
     axes[-1].set_xlabel('epoch of training on the source')
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.savefig(path, dpi=150)
 
 

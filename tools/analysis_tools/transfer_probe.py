@@ -161,7 +161,9 @@ def run(args: Namespace, console: Console) -> None:
             with TemporaryDirectory() as folder:
                 values = job.measure(path, place['epoch'], Path(folder))
             file.add(place, modules, [job], {job.name: values})
-            console.print(f'{path}: {job.name}  {_text(values)}')
+            console.print(
+                f'{path}: {job.name}  {_text(values)}', soft_wrap=True
+            )
     table = Path(args.out).with_suffix('.csv')
     write_csv(file.entries, table)
     console.print(f'written: {args.out}, {table}')
@@ -217,7 +219,7 @@ def _jobs(
 
     yield Job('source', dict, source_accuracy)
 
-    kwargs = {**settings.get('transfer', {}), 'select': args.select}
+    kwargs = {'select': args.select, **settings.get('transfer', {})}
     if args.bn_mode == 'batch':
         probe = DriftingTransfer(**kwargs)
 
