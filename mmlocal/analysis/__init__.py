@@ -11,6 +11,7 @@ from .segmentation_probe import SegmentationProbe
 from .session import build_measures, measure_modules
 from .similarity import CKA, EffectiveRank
 from .taps import Taps
+from .transfer import TransferProbe
 
 __all__ = [
     'CKA',
@@ -26,6 +27,7 @@ __all__ = [
     'SegmentationProbe',
     'Source',
     'Taps',
+    'TransferProbe',
     'build_measures',
     'measure_modules',
 ]

@@ -55,6 +55,7 @@ def test_batch_mode_is_a_plain_loop(shapes_cfg, shapes_model, select):
     source = Source(shapes_cfg)
     taps = Taps(shapes_model, boundaries=[])
     probe = DriftingTransfer(select=select, **HEAD)
+    shapes_model.eval()
     other = copy.deepcopy(shapes_model)
     before = state(shapes_model)
     values = probe.measure(shapes_model, taps, source)

@@ -23,9 +23,9 @@ from mmlocal.analysis import (
     build_measures,
     measure_modules,
 )
-from mmlocal.analysis.checkpoint import load_weights
 from mmlocal.analysis.record import MeasureFile
 from mmlocal.apis import cli
+from mmlocal.apis.checkpoints import load_weights
 from mmlocal.apis.zoo import get_model
 
 # Weights as they are before training.

@@ -13,7 +13,6 @@ from mmengine.logging import MMLogger
 from rich.console import Console
 
 from mmlocal.analysis import Extractor, Source, Taps, measure_modules
-from mmlocal.analysis.checkpoint import load_weights
 from mmlocal.analysis.measure import Values
 from mmlocal.analysis.mine import MutualInformation
 from mmlocal.analysis.record import MeasureFile
@@ -26,6 +25,7 @@ from mmlocal.analysis.tradeoff import (
 )
 from mmlocal.analysis.transfer import DriftingTransfer, TransferProbe
 from mmlocal.apis import cli
+from mmlocal.apis.checkpoints import load_weights
 from mmlocal.apis.zoo import FOLDER, get_model
 
 DATASETS = FOLDER / 'configs/_base_/datasets'
