@@ -33,6 +33,7 @@ setup(
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
     extras_require={
+        'docs': requirements('docs'),
         'onnx': requirements('onnx'),
         'tests': [*requirements('tests'), *requirements('onnx')],
     },

@@ -153,6 +153,20 @@ class Extractor:
         return rows
 
 
+class KeptExtractor(Extractor):
+    """Keeps what it has read, of a network that others are compared to."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._kept: dict[Reading, Features] = {}
+
+    def read(self, reading: Reading) -> Features:
+        """As of :class:`Extractor`, once for equal readings."""
+        if reading not in self._kept:
+            self._kept[reading] = super().read(reading)
+        return self._kept[reading]
+
+
 class Table:
     """Rows in a memory map, appended batch by batch.
 

@@ -7,7 +7,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
 
 from mmlocal.analysis import Extractor, Reading, Source, Taps
-from mmlocal.analysis.extract import Table
+from mmlocal.analysis.extract import KeptExtractor, Table
 
 
 @pytest.fixture
@@ -67,3 +67,10 @@ def test_images_of_different_sizes_are_an_error(tmp_path):
 def test_a_reading_that_does_not_exist_is_an_error():
     with pytest.raises(ValueError, match="form='mean' is unknown"):
         Reading(form='mean')
+
+
+def test_kept_features_are_read_once(extractor):
+    kept = KeptExtractor(**vars(extractor))
+    first = kept.read(Reading(num_images=10))
+    assert kept.read(Reading(num_images=10)) is first
+    assert kept.read(Reading(num_images=5)) is not first

@@ -23,6 +23,7 @@ from mmlocal.analysis import (
     build_measures,
     measure_modules,
 )
+from mmlocal.analysis.extract import KeptExtractor
 from mmlocal.analysis.record import MeasureFile
 from mmlocal.apis import cli
 from mmlocal.apis.checkpoints import load_weights
@@ -180,7 +181,7 @@ def _reference(
     cuts = None if taps.outputs else taps.boundaries
     other = Taps(model, cuts, taps.outputs)
     _load(model, checkpoint, args.seed)
-    return Extractor(model, other, source, Path(folder))
+    return KeptExtractor(model, other, source, Path(folder))
 
 
 def _load(model: nn.Module, path: str, seed: int) -> dict[str, Any]:
