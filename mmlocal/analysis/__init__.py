@@ -5,11 +5,13 @@ from .features import Features
 from .hook import ModuleMeasureHook
 from .linear_probe import LinearProbe
 from .measure import Measure, Reading
+from .mine import MutualInformation
 from .nhsic_plane import NHSICPlane
 from .segmentation_probe import SegmentationProbe
 from .session import build_measures, measure_modules
 from .similarity import CKA, EffectiveRank
 from .taps import Taps
+from .transfer import TransferProbe
 
 __all__ = [
     'CKA',
@@ -19,11 +21,13 @@ __all__ = [
     'LinearProbe',
     'Measure',
     'ModuleMeasureHook',
+    'MutualInformation',
     'NHSICPlane',
     'Reading',
     'SegmentationProbe',
     'Source',
     'Taps',
+    'TransferProbe',
     'build_measures',
     'measure_modules',
 ]

@@ -102,10 +102,7 @@ class Probe(Measure):
         values: dict[str, list] = {}
         for index in range(len(train.modules)):
             chosen = self.probe(train, val, index)
-            row = chosen.values | {'weight_decay': chosen.weight_decay}
-            if self.head.optimizer != 'lbfgs':
-                row |= {'lr': chosen.lr, 'epoch': chosen.epoch}
-            for key, value in row.items():
+            for key, value in reported(chosen, self.head).items():
                 values.setdefault(key, []).append(value)
         return values
 
@@ -145,6 +142,14 @@ class LinearProbe(Probe):
                 'train_accuracy': head.accuracy(feats, labels),
             },
         )
+
+
+def reported(chosen: Chosen, setting: HeadSetting) -> dict[str, Any]:
+    """The values of a probe, and what of the setting was chosen."""
+    row = chosen.values | {'weight_decay': chosen.weight_decay}
+    if setting.optimizer != 'lbfgs':
+        row |= {'lr': chosen.lr, 'epoch': chosen.epoch}
+    return row
 
 
 def samples(

@@ -23,7 +23,17 @@ ACROSS = {
     'IoU': 'class',
 }
 # What is drawn with another value, not by itself, or not at all.
-SUFFIXES = ('_sem', '_std', '_shuffled', 'weight_decay', 'lr', 'epoch')
+SUFFIXES = (
+    '_sem',
+    '_std',
+    '_shuffled',
+    '_in_sample',
+    '_ceiling',
+    'label_entropy',
+    'weight_decay',
+    'lr',
+    'epoch',
+)
 
 
 def plot_measures(entries: Sequence[Entry], path: str | Path) -> None:

@@ -26,7 +26,7 @@ from mmlocal.analysis import (
 from mmlocal.analysis.extract import KeptExtractor
 from mmlocal.analysis.record import MeasureFile
 from mmlocal.apis import cli
-from mmlocal.apis.checkpoints import load_checkpoint, weights_of
+from mmlocal.apis.checkpoints import load_weights
 from mmlocal.apis.zoo import get_model
 
 # Weights as they are before training.
@@ -194,19 +194,7 @@ def _load(model: nn.Module, path: str, seed: int) -> dict[str, Any]:
             'epoch': 0,
             'iter': 0,
         }
-    checkpoint = load_checkpoint(path)
-    try:
-        model.load_state_dict(weights_of(checkpoint))
-    except RuntimeError as error:
-        raise ValueError(f'{path} does not fit the config: {error}') from None
-    meta = checkpoint.get('meta') or {}
-    stat = Path(path).stat()
-    return {
-        'checkpoint': Path(path).name,
-        'epoch': meta.get('epoch'),
-        'iter': meta.get('iter'),
-        'file': [stat.st_size, stat.st_mtime_ns],
-    }
+    return load_weights(model, path)
 
 
 def _table(entries: Sequence[dict[str, Any]], measure: str) -> Table:
