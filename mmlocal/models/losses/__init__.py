@@ -1,5 +1,7 @@
 """Losses that stand alone."""
 
+from .contrastive_memory import ContrastiveMemoryLoss
+from .instance_memory import InstanceMemoryLoss
 from .supcon import SupConLoss
 
-__all__ = ['SupConLoss']
+__all__ = ['ContrastiveMemoryLoss', 'InstanceMemoryLoss', 'SupConLoss']
