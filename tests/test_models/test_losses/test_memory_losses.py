@@ -135,7 +135,7 @@ def test_contrastive_loss_equals_definition_with_gradient():
             expected = expected - (hit + miss) / 3
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
         for one, other in zip(
-            torch.autograd.grad(found, (raw_v, raw_w)),
+            torch.autograd.grad(found, (raw_v, raw_w), retain_graph=True),
             torch.autograd.grad(expected, (raw_v, raw_w)),
             strict=True,
         ):
