@@ -84,6 +84,7 @@ class CTCStageHook(Hook):
         self.weight_decay_factor = weight_decay_factor
         self.update_memory_bank = update_memory_bank
         self._weight_decay: list[float] = []
+        self._said = 0
 
     def before_run(self, runner: Runner) -> None:
         """Check the run, before anything is loaded."""
@@ -129,22 +130,21 @@ class CTCStageHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Set the stage; switch if the second one begins."""
         model = unwrap(runner.model)
-        model.stage = 1 if runner.epoch < self.switch_epoch else 2
-        self._set_weight_decay(runner, model.stage)
+        stage = 1 if runner.epoch < self.switch_epoch else 2
+        model.stage = stage
+        decay = self._set_weight_decay(runner, stage)
         if runner.epoch == self.switch_epoch:
             model.take_snapshot()
             if is_distributed():
                 average_statistics(model.info_bank)
-            if self.update_memory_bank:
-                self._fill(runner, model)
-        if runner.epoch in (0, self.switch_epoch):
-            groups = runner.optim_wrapper.optimizer.param_groups
-            decay = max(group['weight_decay'] for group in groups)
-            done = ', snapshot taken' if model.stage == 2 else ''
-            runner.logger.info(
-                f'CTC: stage {model.stage} begins, weight decay '
-                f'{decay:g}{done}.'
-            )
+            _forget_losses(runner)
+        if stage != self._said:
+            runner.logger.info(f'CTC: stage {stage}, weight decay {decay:g}.')
+            self._said = stage
+        if runner.epoch == self.switch_epoch and self.update_memory_bank:
+            for data in runner.train_dataloader:
+                model.fill_memories(data)
+            runner.logger.info('CTC: memories filled from the snapshot.')
 
     def before_train_iter(
         self,
@@ -167,18 +167,19 @@ class CTCStageHook(Hook):
         """Write the memories, before a checkpoint has them."""
         unwrap(runner.model).write_memories()
 
-    def _set_weight_decay(self, runner: Runner, stage: int) -> None:
+    def _set_weight_decay(self, runner: Runner, stage: int) -> float:
         factor = self.weight_decay_factor if stage == 1 else 1.0
         groups = runner.optim_wrapper.optimizer.param_groups
         for group, decay in zip(groups, self._weight_decay, strict=True):
             group['weight_decay'] = decay * factor
+        return factor * max(self._weight_decay)
 
-    def _fill(self, runner: Runner, model: TwoStageModel) -> None:
-        for data in runner.train_dataloader:
-            model.fill_memories(data)
-        runner.logger.info(
-            'CTC: the memories are filled with embeddings of the snapshot.'
-        )
+
+def _forget_losses(runner: Runner) -> None:
+    """Keep those of the first stage out of the second one's log."""
+    scalars = runner.message_hub.log_scalars
+    for key in [key for key in scalars if 'loss' in key]:
+        del scalars[key]
 
 
 def class_of_each_image(dataset: torch.utils.data.Dataset) -> Tensor:

@@ -151,6 +151,10 @@ def test_two_stages(settings):
         parts = values['loss_cls'] + values['loss_contrast']
         assert values['loss'] == pytest.approx(parts, rel=1e-6)
         assert values['weight_decay'] == 1e-3
+    # The log has no losses of the first stage, which would stay as they were.
+    logged = {*runner.message_hub.log_scalars}
+    assert 'train/loss_contrast' in logged
+    assert 'train/loss_instance' not in logged
     # A warm restart.
     assert second[0]['lr'] == pytest.approx(0.05 * 0.1 * 0.75)
     assert watch.banks[SWITCH]['taken'] == 1 and not watch.banks[0]['taken']
