@@ -3,13 +3,17 @@
 from .cifar_convnet import CIFARConvNet
 from .cifar_densenet import CIFARDenseNet
 from .cifar_resnet import CIFARResNet
+from .cifar_resnext import CIFARResNeXt
+from .cifar_wide_resnet import CIFARWideResNet
 from .dni_convnet import DNIConvNet
 from .local_supervised import LocalSupervisedBackbone
 
 __all__ = [
     'CIFARConvNet',
     'CIFARDenseNet',
+    'CIFARResNeXt',
     'CIFARResNet',
+    'CIFARWideResNet',
     'DNIConvNet',
     'LocalSupervisedBackbone',
 ]

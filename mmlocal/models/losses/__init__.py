@@ -1,6 +1,16 @@
 """Losses that stand alone."""
 
+from .contrastive_memory import ContrastiveMemoryLoss
+from .instance_memory import InstanceMemoryLoss
 from .nhsic import cka, gaussian_kernel, linear_kernel, nhsic
 from .supcon import SupConLoss
 
-__all__ = ['SupConLoss', 'cka', 'gaussian_kernel', 'linear_kernel', 'nhsic']
+__all__ = [
+    'ContrastiveMemoryLoss',
+    'InstanceMemoryLoss',
+    'SupConLoss',
+    'cka',
+    'gaussian_kernel',
+    'linear_kernel',
+    'nhsic',
+]
