@@ -69,7 +69,9 @@ def _inside(text, folder):
         return f'[{label}](/{page})' if page else label
 
     return re.sub(
-        r'(?<!!)\[(?P<label>[^\]]+)\]\((?P<target>[^)\s]+)\)', keep_or_not, text
+        r'(?<!!)\[(?P<label>[^\]]+)\]\((?P<target>[^)\s]+)\)',
+        keep_or_not,
+        text,
     )
 
 
