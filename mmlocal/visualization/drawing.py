@@ -198,6 +198,7 @@ def _legend(
     found, counts = np.unique(labels, return_counts=True)
     order = np.argsort(-counts)
     rows = max(1, (height - 8) // 24)
+    height = min(height, 24 * len(found) + 8)
     blocks = -(-len(found) // rows)
     canvas = Image.new('RGB', (196 * blocks, height), WHITE)
     draw = ImageDraw.Draw(canvas)
