@@ -59,6 +59,8 @@ class LayerwiseHead(SupervisedHead):
         beta (float): Of ``predsim``, between 0 and 1. Defaults to 0.99.
         temperature (float): Of ``contrast``. Defaults to 0.1.
         base_temperature (float): Of ``contrast``. Defaults to 0.07.
+        feature_dim (int, optional): Size of what linear projections give.
+            Defaults to that of what they take in, as published.
         max_features (int): What linear layers take in at most. Defaults to
             2048.
         ignore_index (int, optional): Classify pixels, not images, at each
@@ -83,6 +85,7 @@ class LayerwiseHead(SupervisedHead):
         beta: float = 0.99,
         temperature: float = 0.1,
         base_temperature: float = 0.07,
+        feature_dim: int | None = None,
         max_features: int = 2048,
         ignore_index: int | None = None,
         regularizer: dict | None = None,
@@ -109,7 +112,11 @@ class LayerwiseHead(SupervisedHead):
             self.net = projection(kind, boundary, num_classes, max_features)
         if loss != 'softmax':
             self.projection = projection(
-                net, boundary, None, max_features, loss == 'contrast'
+                net,
+                boundary,
+                feature_dim,
+                max_features,
+                vector=loss == 'contrast',
             )
         if loss in ('similarity', 'predsim'):
             self.similarity = SimilarityMatchingLoss(num_classes, target)
