@@ -1,12 +1,12 @@
-"""Say which file of a data set is missing, and where to get it."""
+"""Files of data sets: reading them, and saying which one is missing."""
 
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from mmengine.config import ConfigDict
-from mmengine.fileio import exists, join_path, list_dir_or_file
+from mmengine.fileio import exists, get, join_path, list_dir_or_file
 
 from mmlocal.config import type_name
 
@@ -19,6 +19,10 @@ SOURCES = {
         '{data_root}/images/{{train,val}}/*.jpg and '
         '{data_root}/masks/{{train,val}}/*.png with the labels 0 to 10, '
         'and 11 for unlabelled pixels',
+    ),
+    'CINIC10': (
+        'https://datashare.ed.ac.uk/handle/10283/3192 (CINIC-10.tar.gz)',
+        '{data_root}/{{train,valid,test}}/<class>/*.png',
     ),
     'CityscapesDataset': (
         'https://www.cityscapes-dataset.com/downloads '
@@ -41,6 +45,30 @@ SOURCES = {
         '{data_root}/train_32x32.mat and {data_root}/test_32x32.mat',
     ),
 }
+
+
+def images_by_class(root: str, classes: Sequence[str]) -> list[dict]:
+    """Read small images that lie in a folder a class.
+
+    Args:
+        root (str): Holds the folders.
+        classes (Sequence[str]): Their names, in the order of the labels.
+
+    Returns:
+        list[dict]: ``img``, (H, W, 3) uint8 in RGB order, and ``gt_label``,
+        class by class.
+    """
+    from mmcv import imfrombytes
+
+    return [
+        dict(
+            img=imfrombytes(get(join_path(folder, name)), channel_order='rgb'),
+            gt_label=label,
+        )
+        for label, cls in enumerate(classes)
+        for folder in [join_path(root, cls)]
+        for name in sorted(list_dir_or_file(folder, list_dir=False))
+    ]
 
 
 def require_files(

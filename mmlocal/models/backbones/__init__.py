@@ -10,6 +10,8 @@ from mmlocal.utils import quiet_imports
 from .cifar_convnet import CIFARConvNet
 from .cifar_densenet import CIFARDenseNet
 from .cifar_resnet import CIFARResNet
+from .cifar_resnext import CIFARResNeXt
+from .cifar_wide_resnet import CIFARWideResNet
 from .dni_convnet import DNIConvNet
 from .layerwise_vgg import LayerwiseVGG
 from .local_supervised import LocalSupervisedBackbone
@@ -17,7 +19,9 @@ from .local_supervised import LocalSupervisedBackbone
 __all__ = [
     'CIFARConvNet',
     'CIFARDenseNet',
+    'CIFARResNeXt',
     'CIFARResNet',
+    'CIFARWideResNet',
     'DNIConvNet',
     'LayerwiseVGG',
     'LocalSupervisedBackbone',
