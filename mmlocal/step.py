@@ -162,7 +162,13 @@ class LocalBackbone(Protocol):
     def only(self) -> int | None:
         """The one module that trains, see ``train_only``; None: all."""
 
-    def train_only(self, index: int | None) -> None:
+    @property
+    def local_end(self) -> bool:
+        """Whether the last module has a local head."""
+
+    def train_only(
+        self, index: int | None, moving_statistics: bool = False
+    ) -> None:
         """Train one module and freeze the others; None trains all again."""
 
     def alone(self, index: int, feat: Tensor | None = None) -> Any:
@@ -183,7 +189,9 @@ def local_backbone(model: nn.Module) -> LocalBackbone | None:
 
 
 @contextmanager
-def only_module(model: nn.Module, index: int) -> Iterator[None]:
+def only_module(
+    model: nn.Module, index: int, moving_statistics: bool = False
+) -> Iterator[None]:
     """In here one module of a cut backbone trains.
 
     Beside :meth:`LocalBackbone.train_only`: what lies behind a forward that
@@ -193,6 +201,8 @@ def only_module(model: nn.Module, index: int) -> Iterator[None]:
     Args:
         model (nn.Module): With a :class:`LocalBackbone`; no wrapper of it.
         index (int): Of the module, from 0.
+        moving_statistics (bool): Leave those before it in train mode.
+            Defaults to False.
     """
     backbone = local_backbone(model)
     behind: list[nn.Parameter] = []
@@ -203,7 +213,7 @@ def only_module(model: nn.Module, index: int) -> Iterator[None]:
             for weight in model.parameters()
             if weight.requires_grad and weight not in inside
         ]
-    backbone.train_only(index)
+    backbone.train_only(index, moving_statistics)
     for weight in behind:
         weight.requires_grad_(False)
     try:

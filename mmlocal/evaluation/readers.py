@@ -63,7 +63,7 @@ class Reader(ABC):
         only = self.backbone.only
         last = self.backbone.num_modules - 1
         with self.backbone.reading_out(only, logits_only=True) as self._found:
-            if only is None or only == last:
+            if only is None or only >= last:
                 self.samples = self.model(
                     self.inputs, self.samples, mode='predict'
                 )
@@ -87,7 +87,7 @@ class Reader(ABC):
         """
         last = self.backbone.num_modules - 1
         if self.backbone.only is not None:
-            last = self.backbone.only
+            last = min(last, self.backbone.only)
         rows: list[dict[str, Fields]] = [{} for _ in self.samples]
         missing, ensemble = [], Ensemble(kind) if kind else None
 

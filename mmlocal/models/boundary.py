@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isqrt
 
 from torch import Tensor
 
-LAYOUTS = ('map', 'tokens', 'sequence')
+LAYOUTS = ('map', 'tokens', 'sequence', 'vector')
 # Name of the place behind the last module.
 END = 'end'
 
@@ -22,13 +22,15 @@ class Boundary:
         channels (int): C of the feature.
         stride (int): Input pixels (or samples) that a cell of the feature
             spans, along a side.
-        layout (str): 'map' (N, C, H, W), 'tokens' (N, L, C) or 'sequence'
-            (N, C, L). Defaults to 'map'.
+        layout (str): 'map' (N, C, H, W), 'tokens' (N, L, C), 'sequence'
+            (N, C, L) or 'vector' (N, C). Defaults to 'map'.
         patches (int): How many features an image has in the batch axis,
             where a backbone takes it apart. Defaults to 1.
         index (int): Of the module, from 0. Defaults to 0.
         count (int): How many modules have a local head: K - 1, or K with
             ``local_end``. Defaults to 1.
+        side (int): Cells along a side, for the input with which the backbone
+            was looked at. Defaults to 1.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Boundary:
     patches: int = 1
     index: int = 0
     count: int = 1
+    # Follows from that input and the stride.
+    side: int = field(default=1, compare=False)
 
     def interpolate(self, value: float | tuple[float, float]) -> float:
         """A weight at this boundary.
@@ -54,15 +58,18 @@ class Boundary:
 
     def feature_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the feature of an image (rounded up)."""
+        if self.layout == 'vector':
+            return (1, 1)
         return tuple(-(-side // self.stride) for side in image_size)
 
     def to_map(self, feat: Tensor, image_size: tuple[int, int]) -> Tensor:
         """A feature of images as (N, C, H, W); tokens go back on their grid.
 
-        Leading extra tokens (class, distillation) are left out.
+        Leading extra tokens (class, distillation) are left out; a vector is
+        a map of one cell.
 
         Args:
-            feat (Tensor): (N, C, H, W) or (N, L, C).
+            feat (Tensor): (N, C, H, W), (N, L, C) or (N, C).
             image_size (tuple[int, int]): H and W of the image.
 
         Raises:
@@ -71,6 +78,8 @@ class Boundary:
         """
         if self.layout == 'map':
             return feat
+        if self.layout == 'vector':
+            return feat[:, :, None, None]
         if self.layout == 'sequence':
             raise ValueError(
                 f'boundary {self.name!r} carries a sequence (N, C, L), and '
@@ -95,7 +104,7 @@ class Layouts:
     """Tells how features lie, by the dimensions of the network's input.
 
     Of images (N, C, H, W) come maps and tokens, of signals (N, C, L)
-    sequences.
+    sequences, of both vectors.
 
     Args:
         input_shape (tuple[int, ...]): (C, H, W) with H = W, or (C, L).
@@ -125,7 +134,9 @@ class Layouts:
             return None
         side = self.sides.get(patches, self.input_shape[-1])
         layout, channels, length = None, 0, 0
-        if len(self.input_shape) == 2:
+        if feat.ndim == 2:
+            layout, channels, length = 'vector', feat.shape[1], 1
+        elif len(self.input_shape) == 2:
             if feat.ndim == 3:
                 layout, (channels, length) = 'sequence', feat.shape[1:]
         elif feat.ndim == 4 and feat.shape[2] == feat.shape[3]:
@@ -135,14 +146,15 @@ class Layouts:
             layout, channels = 'tokens', feat.shape[2]
         if layout is None or not length:
             return None
-        return Boundary(name, channels, round(side / length), layout, patches)
+        stride = round(side / length)
+        return Boundary(name, channels, stride, layout, patches, side=length)
 
     @property
     def expected(self) -> str:
         """The layouts that a feature may have, for messages."""
         if len(self.input_shape) == 2:
-            return '(N, C, L)'
-        return '(N, C, H, W) nor (N, L, C)'
+            return '(N, C, L) nor (N, C)'
+        return '(N, C, H, W), (N, L, C) nor (N, C)'
 
 
 def token_grid_side(num_tokens: int) -> int:

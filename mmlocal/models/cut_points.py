@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from torch import nn
 
-from .blocks import block_names
+from .blocks import block_names, innermost_blocks
 from .boundary import END, Boundary, Layouts
 from .tracing import Graph, Trace
 
@@ -114,6 +114,8 @@ class CutPoints:
         depth (int): Weight layers of the whole backbone, along the longest
             path.
         order (list[str]): All submodules, as the forward reaches them.
+        innermost (list[str]): Those of them that are blocks and hold no
+            other block.
         end (Boundary, optional): Behind the last module: of the backbone's
             last output. None if that has no layout.
 
@@ -127,6 +129,8 @@ class CutPoints:
         features = list(trace.features.values())
         layouts = Layouts(input_shape, trace.batch_size, features)
         self.rejected, self.order = trace.rejected, trace.order
+        innermost = {*innermost_blocks(backbone)}
+        self.innermost = [name for name in self.order if name in innermost]
         self.end = None
         if trace.last is not None:
             self.end = layouts.boundary(END, trace.last)
@@ -225,9 +229,10 @@ class CutPoints:
         if self.end is None:
             raise ValueError(
                 "model.backbone.local_end: the backbone's last output is no "
-                'map (N, C, H, W), tokens (N, L, C) or sequence (N, C, L), '
-                'which a local head could read: choose an output that is (as '
-                "out_type='raw' of a ViT), or set local_end=False."
+                'square map (N, C, H, W), tokens (N, L, C), sequence '
+                '(N, C, L) or vector (N, C), which a local head could read: '
+                "choose an output that is (as out_type='raw' of a ViT), or "
+                'set local_end=False.'
             )
         return self.end
 

@@ -14,13 +14,16 @@ class FrozenModules:
 
     Their weights and those of their heads ask for no gradient, so that no
     optimizer moves them (momentum and weight decay come with a gradient),
-    and they are in eval mode, so that running statistics stay.
+    and they are in eval mode, so that running statistics stay; unless those
+    before the module that trains are let move them.
 
     Args:
         backbone (nn.Module): The backbone that is cut.
         parts (ModuleParts): Which module owns what.
         heads (Sequence[nn.Module]): The local heads, in order.
-        index (int): The module that trains.
+        index (int): The module that trains; as many as there are for none.
+        moving_statistics (bool): Leave the modules before it in train mode.
+            Defaults to False.
     """
 
     def __init__(
@@ -29,10 +32,13 @@ class FrozenModules:
         parts: ModuleParts,
         heads: Sequence[nn.Module],
         index: int,
+        moving_statistics: bool = False,
     ):
         self.backbone = backbone
         self.heads = [head for i, head in enumerate(heads) if i != index]
         others = {*parts.submodules.values()} - {index}
+        if moving_statistics:
+            others -= {*range(index)}
         self.submodules = [
             name for other in others for name in parts.submodules_of(other)
         ]

@@ -126,7 +126,9 @@ class ModuleAccess:
             self._frozen.eval()
         return self
 
-    def train_only(self, index: int | None) -> None:
+    def train_only(
+        self, index: int | None, moving_statistics: bool = False
+    ) -> None:
         """Train one module, and end each forward behind it.
 
         The others are frozen, with their local heads: no gradient, and eval
@@ -135,20 +137,29 @@ class ModuleAccess:
         :class:`mmlocal.step.Stopped`.
 
         Args:
-            index (int, optional): Of the module, from 0. None trains all.
+            index (int, optional): Of the module, from 0. None trains all; K,
+                with ``local_end``, none of them, so that the model's own
+                head trains alone.
+            moving_statistics (bool): Leave the modules before it in train
+                mode: their running statistics move and their dropout is
+                active, while their weights stay. Defaults to False.
 
         Raises:
             ValueError: If there is no such module, or a head needs the
                 gradient of the module behind it.
         """
-        if index is not None:
+        if index is not None and not self._is_end(index):
             self._check_alone(index)
         if self._frozen is not None:
             self._frozen.release()
         self._frozen, self._only = None, index
         if index is not None:
             self._frozen = FrozenModules(
-                self.backbone, self._parts, self.local_heads, index
+                self.backbone,
+                self._parts,
+                self.local_heads,
+                index,
+                moving_statistics,
             )
         self.train(self.training)
 
@@ -218,6 +229,10 @@ class ModuleAccess:
         with self.reading_out() as found:
             self(x)
         return found[0]
+
+    def _is_end(self, index: int | None) -> bool:
+        """Whether this is what lies behind the last module."""
+        return self.local_end and index == self.num_modules
 
     def _check_alone(self, index: int) -> None:
         if not 0 <= index < self.num_modules:

@@ -6,6 +6,7 @@ from torch import nn
 
 from mmlocal.models.boundary import Boundary
 from mmlocal.models.cut_points import CutPoints
+from mmlocal.models.local_heads import GreedyHead
 
 
 def signal_net(channels: int) -> nn.Sequential:
@@ -61,3 +62,33 @@ def test_tokens_go_back_on_their_grid():
     grid = torch.randn(3, 2, 4, 6)
     tokens = torch.cat([torch.zeros(3, 1, 2), grid.flatten(2).mT], dim=1)
     assert torch.equal(boundary.to_map(tokens, (16, 24)), grid)
+
+
+def test_vectors():
+    """Behind a flattening; a map of one cell for heads that read maps."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.Flatten(),
+        nn.Linear(8 * 16 * 16, 5),
+        nn.Sequential(nn.ReLU(), nn.Linear(5, 7)),
+    )
+    points = CutPoints(net, (3, 32, 32))
+    assert points.valid['1'].boundary == Boundary('1', 8, 2)
+    assert points.valid['3'].boundary == Boundary('3', 5, 32, 'vector')
+    assert points.end == Boundary('end', 7, 32, 'vector')
+    assert [points.valid[n].boundary.side for n in '13'] == [16, 1]
+    feat = torch.randn(2, 7)
+    image_size = (64, 48)
+    assert points.end.feature_size(image_size) == (1, 1)
+    as_map = points.end.to_map(feat, image_size)
+    assert torch.equal(as_map, feat[:, :, None, None])
+    points = CutPoints(nn.Sequential(nn.Conv1d(1, 2, 1), nn.Flatten()), (1, 6))
+    assert points.end == Boundary('end', 12, 6, 'vector')
+
+
+def test_heads_read_vectors():
+    boundary = Boundary('3', 5, 32, 'vector')
+    inputs, feat = torch.zeros(2, 3, 32, 32), torch.randn(2, 5)
+    for net in ('linear', '0c2f', '1c1f'):
+        head = GreedyHead(boundary, net, num_classes=4)
+        assert head.predict(feat, inputs)['logits'].shape == (2, 4)

@@ -171,7 +171,7 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
             step.module_input = x if feat is None else feat
         training = self.module_training(self.local_heads, step, only)
         outputs = self._run(x, training.at_boundary)
-        if self.local_end:
+        if self.local_end and not self._is_end(only):
             last = last_tensor(outputs)
             passed = training.train(self.num_modules - 1, last)
             outputs = _replaced(outputs, last, passed)

@@ -5,6 +5,7 @@ from .dgl import DGLHead
 from .dni import DNIHead
 from .greedy import GreedyHead
 from .infopro import InfoProHead
+from .layerwise import LayerwiseHead
 from .task import TaskHead
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     'DNIHead',
     'GreedyHead',
     'InfoProHead',
+    'LayerwiseHead',
     'LocalHead',
     'TaskHead',
 ]

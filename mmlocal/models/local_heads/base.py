@@ -77,8 +77,8 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
 
         Args:
             feat (Tensor): The module's output, attached to its graph:
-                (N, C, H, W), (N, L, C) for token backbones, or (N, C, L) for
-                signals; ``boundary.layout`` tells.
+                (N, C, H, W), (N, L, C) for token backbones, (N, C, L) for
+                signals, or (N, C); ``boundary.layout`` tells.
             inputs (Tensor): Preprocessed images (N, 3, H, W).
             data_samples (list): Annotations, as the model's own heads get
                 them.

@@ -39,8 +39,9 @@ def build_net(
             ``widen``. Defaults to 128.
 
     Returns:
-        nn.Module: Takes (N, C, h, w), and ``linear`` also (N, L, C), to
-        (N, out_features); ``segmentation`` to (N, out_features, h, w).
+        nn.Module: Takes (N, C, h, w), and ``linear`` also (N, L, C) and
+        (N, C), to (N, out_features); ``segmentation`` to
+        (N, out_features, h, w).
     """
     channels = boundary.channels
     if name == 'linear':
@@ -67,9 +68,10 @@ class LinearNet(nn.Module):
         self.fc = nn.Linear(in_channels, out_features)
 
     def forward(self, feat: Tensor) -> Tensor:
-        """(N, C, h, w), or tokens (N, L, C), to (N, out_features)."""
-        tokens = feat.ndim == 3
-        return self.fc(feat.mean(1) if tokens else feat.mean((2, 3)))
+        """(N, C, h, w), (N, L, C) or (N, C) to (N, out_features)."""
+        if feat.ndim > 2:
+            feat = feat.mean(1) if feat.ndim == 3 else feat.mean((2, 3))
+        return self.fc(feat)
 
 
 def _cifar_net(

@@ -11,13 +11,19 @@ from torch.nn import functional as F
 from ..losses import SupConLoss
 from .base import Boundary, LocalHead
 from .layers import upcast
-from .targets import check_labels, class_labels, pixel_labels
+from .targets import (
+    check_labels,
+    class_labels,
+    labels_of_views,
+    pixel_labels,
+)
 
 
 class SupervisedHead(LocalHead):
     """Trains a module for the task, through a net of its own.
 
-    A subclass builds the net and assigns it to ``net``.
+    A subclass builds the net and assigns it to ``net``. In a batch of several
+    views of each image every view counts.
 
     Args:
         boundary (Boundary): Where the head sits.
@@ -28,6 +34,8 @@ class SupervisedHead(LocalHead):
         feature_dim (int): Size of the embedding in ``contrast``. Defaults
             to 128.
         temperature (float): Of the contrastive loss. Defaults to 0.07.
+        base_temperature (float, optional): Of the contrastive loss. Defaults
+            to ``temperature``.
         ignore_index (int, optional): Pixels are classified, not images, and
             those with this label do not count.
         init_cfg (dict | list[dict], optional): Initialization of mmengine.
@@ -53,12 +61,15 @@ class SupervisedHead(LocalHead):
         temperature: float = 0.07,
         ignore_index: int | None = None,
         init_cfg: dict | list[dict] | None = None,
+        base_temperature: float | None = None,
     ):
         super().__init__(boundary, init_cfg)
         _check(loss, num_classes, feature_dim)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self.contrast = SupConLoss(temperature) if loss == 'contrast' else None
+        self.contrast = None
+        if loss == 'contrast':
+            self.contrast = SupConLoss(temperature, base_temperature)
         self.out_features = feature_dim if self.contrast else num_classes
         self._labels_checked = False
 
@@ -91,6 +102,15 @@ class SupervisedHead(LocalHead):
             accuracy of images or pixels, ``acc``, in percent.
 
         Raises:
+            ValueError: As of :meth:`labels`.
+        """
+        labels = self.labels(data_samples)
+        return self.task_loss(self(feat, inputs), labels)
+
+    def labels(self, data_samples: Sequence[Any]) -> Tensor:
+        """Of images or pixels.
+
+        Raises:
             ValueError: If a label is no class. On an accelerator only the
                 first batch is looked at, so as not to wait for the device
                 in each iteration.
@@ -102,12 +122,17 @@ class SupervisedHead(LocalHead):
         ):
             check_labels(labels, self.num_classes, self.ignore_index)
             self._labels_checked = True
-        output = upcast(self(feat, inputs))
+        return labels
+
+    def task_loss(self, output: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """What :meth:`loss` returns, from what the net does."""
+        output = upcast(output)
+        if self.ignore_index is not None:
+            return _pixel_loss(output, labels, self.ignore_index)
+        labels = labels_of_views(labels, len(output))
         if self.contrast is not None:
             embedding = F.normalize(output, dim=1)
             return {'loss_task': self.contrast(embedding, labels)}
-        if pixelwise:
-            return _pixel_loss(output, labels, self.ignore_index)
         return _image_loss(output, labels)
 
     def predict(self, feat: Tensor, inputs: Tensor) -> dict[str, Any]:

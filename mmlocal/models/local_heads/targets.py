@@ -35,6 +35,30 @@ def class_labels(data_samples: Sequence[Any]) -> Tensor:
     return torch.cat([sample.gt_label for sample in data_samples]).long()
 
 
+def labels_of_views(labels: Tensor, rows: int) -> Tensor:
+    """Labels of a batch of several views, one whole view after another.
+
+    Args:
+        labels (Tensor): Of N images, (N, ) or (N, num_classes).
+        rows (int): V * N.
+
+    Returns:
+        Tensor: (V * N, ...); the labels themselves for one view.
+
+    Raises:
+        ValueError: If the rows are no multiple of N.
+    """
+    views, rest = divmod(rows, len(labels))
+    if rest or not views:
+        raise ValueError(
+            f'the local head gets {rows} rows for {len(labels)} labels: a '
+            'batch holds each image once, or in as many views as '
+            "data_preprocessor.type='mmlocal.MultiViewDataPreprocessor' puts "
+            'together'
+        )
+    return labels if views == 1 else torch.cat([labels] * views)
+
+
 def pixel_labels(data_samples: Sequence[Any]) -> Tensor:
     """The class of each pixel.
 

@@ -10,26 +10,33 @@ from mmlocal.registry import MODELS
 
 @MODELS.register_module()
 class SupConLoss(nn.Module):
-    r"""Supervised contrastive loss with one view an image.
+    r"""Supervised contrastive loss.
 
     With :math:`s_{ij} = z_i \cdot z_j / \tau` and the positives
     :math:`P(i) = \{p \neq i : y_p = y_i\}`,
 
     .. math::
-        L = -\frac{1}{N} \sum_i \frac{1}{\max(1, |P(i)|)} \sum_{p \in P(i)}
+        L = -\frac{\tau}{\tau_0 N} \sum_i \frac{1}{\max(1, |P(i)|)}
+            \sum_{p \in P(i)}
             \left(s_{ip} - \log \sum_{a \neq i} \exp s_{ia}\right)
 
-    An anchor without a positive adds nothing, yet counts in the mean. See
-    `Supervised Contrastive Learning <https://arxiv.org/abs/2004.11362>`_; no
-    key queue, and no gathering across GPUs.
+    An anchor without a positive adds nothing, yet counts in the mean. Several
+    views of an image are rows with the same label, positives of one another.
+    See `Supervised Contrastive Learning <https://arxiv.org/abs/2004.11362>`_;
+    no key queue, and no gathering across GPUs.
 
     Args:
         temperature (float): :math:`\tau`. Defaults to 0.07.
+        base_temperature (float, optional): :math:`\tau_0`. Defaults to
+            ``temperature``.
     """
 
-    def __init__(self, temperature: float = 0.07):
+    def __init__(
+        self, temperature: float = 0.07, base_temperature: float | None = None
+    ):
         super().__init__()
         self.temperature = temperature
+        self.scale = temperature / (base_temperature or temperature)
 
     def forward(self, feats: Tensor, labels: Tensor) -> Tensor:
         """Compute the loss, in float32 at least, under autocast too.
@@ -66,4 +73,5 @@ class SupConLoss(nn.Module):
             log_prob_NN = sim_NN - others_NN.logsumexp(1, keepdim=True)
             positive_NN = (labels[:, None] == labels) & ~self_NN
             total_N = log_prob_NN.where(positive_NN, 0).sum(1)
-            return -(total_N / positive_NN.sum(1).clamp(min=1)).mean()
+            mean_N = total_N / positive_NN.sum(1).clamp(min=1)
+            return -self.scale * mean_N.mean()

@@ -245,12 +245,33 @@ def test_one_module_without_a_boundary(helpers):
     assert {*wrap.step_log} == {'local_0.loss_task', 'local_0.acc'}
 
 
+def test_a_vector_at_the_end(helpers):
+    """The class token of a ViT."""
+    cfg = model_cfg(helpers, boundaries=['layers.6'], local_end=True)
+    cfg['backbone']['backbone'] = {
+        'type': 'VisionTransformer',
+        'arch': 'deit-t',
+        'img_size': 32,
+    }
+    cfg['neck'] = None
+    cfg['head']['in_channels'] = 192
+    model = helpers.build(cfg)
+    ends = [head.boundary for head in model.backbone.local_heads]
+    assert [end.layout for end in ends] == ['tokens', 'vector']
+    wrap = wrapper(model)
+    model.train_step(helpers.classification_batch(), wrap)
+    assert 'local_1.loss_task' in wrap.step_log
+
+
 def test_an_end_that_no_head_can_read(helpers):
     cfg = model_cfg(helpers, boundaries=[], local_end=True)
     cfg['backbone']['backbone'] = {
         'type': 'VisionTransformer',
         'arch': 'deit-t',
         'img_size': 32,
+        'out_type': 'featmap',
+        'patch_size': 16,
     }
+    cfg['backbone']['input_shape'] = (3, 32, 64)
     with pytest.raises(ValueError, match="local_end.*out_type='raw'"):
         helpers.build(cfg)

@@ -84,3 +84,14 @@ def test_is_registered():
     loss = MODELS.build({'type': 'mmlocal.SupConLoss', 'temperature': 0.2})
     assert isinstance(loss, SupConLoss)
     assert loss.temperature == 0.2
+
+
+def test_two_views_and_a_base_temperature():
+    """The loss of layer-wise training: the twin is always a positive."""
+    raw = torch.randn(16, 6, dtype=torch.float64)
+    feats, labels = F.normalize(raw, dim=1), LABELS.repeat(2)
+    loss = SupConLoss(0.1, base_temperature=0.07)(feats, labels)
+    expected = naive_supcon(feats, labels, 0.1) * 0.1 / 0.07
+    torch.testing.assert_close(loss, expected)
+    alone = SupConLoss(0.1, 0.07)(feats, torch.arange(8).repeat(2))
+    assert alone > loss.new_zeros(()) + 1

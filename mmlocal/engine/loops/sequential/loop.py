@@ -44,23 +44,48 @@ class SequentialMixin:
     phases they are passed over.
     """
 
-    def prepare(self, runner: Runner) -> int:
+    def prepare(
+        self,
+        runner: Runner,
+        lengths: int | Sequence[int],
+        own_head: int | None,
+        moving_statistics: bool,
+    ) -> int:
         """Look at what is to be trained, before the Runner builds the rest.
 
+        Args:
+            runner (Runner): Of the training.
+            lengths (int | Sequence[int]): Of the modules' phases.
+            own_head (int, optional): Of that of the model's own head.
+            moving_statistics (bool): See the loop.
+
         Returns:
-            int: K.
+            int: Epochs or iterations of the run.
 
         Raises:
-            ValueError: If the model or its wrapper cannot train like this.
+            ValueError: If the model or its wrapper cannot train like this, or
+                the lengths do not fit.
         """
         self._phase: Phase | None = None
         self._cache: FeatureCache | None = None
         self._only = ExitStack()
         self._backbone = _check_model(runner.model)
         self._fresh = FreshOptimizer(runner)
-        return self._backbone.num_modules
+        self._moving = moving_statistics
+        if own_head is not None and not self._backbone.local_end:
+            raise ValueError(
+                f'train_cfg.head_{self.unit}={own_head}: the last module is '
+                "trained by the model's own head: remove it, or give the "
+                'module a local head by model.backbone.local_end=True.'
+            )
+        self._phases = Phases(
+            lengths, self._backbone.num_modules, self.unit, own_head
+        )
+        return self._phases.total
 
-    def use_cache(self, cache: str | dict | None) -> None:
+    def use_cache(
+        self, cache: str | dict | None, own_head: int | None
+    ) -> None:
         """Store features, if it says so.
 
         Raises:
@@ -75,6 +100,16 @@ class SequentialMixin:
                 f"train_cfg.cache={cache!r}: write 'disk', or a dict of "
                 f'{", ".join(sorted(CACHE_OPTIONS))}.'
             )
+        for key, on in [
+            ('moving_statistics', self._moving),
+            (f'head_{self.unit}', own_head is not None),
+        ]:
+            if on:
+                raise ValueError(
+                    f'train_cfg.{key}: modules before the one that trains '
+                    'run in each iteration, which train_cfg.cache spares '
+                    'them: remove one of the two.'
+                )
         by_epoch = self.unit == 'epochs'
         self._cache = FeatureCache(
             self.runner, self.dataloader, by_epoch, **options
@@ -97,14 +132,13 @@ class SequentialMixin:
             self._cache.remove()
         return model
 
-    def enter_phase(self, now: int, phases: Phases) -> None:
+    def enter_phase(self, now: int) -> None:
         """Begin a phase, if it is time.
 
         Args:
             now (int): Epoch or iteration.
-            phases (Phases): Of the run.
         """
-        phase = phases.at(now)
+        phase = self._phases.at(now)
         if phase == self._phase:
             return
         self._phase = phase
@@ -120,12 +154,15 @@ class SequentialMixin:
         if self._cache is not None and phase.index > 0:
             self.dataloader = self._cache.loader(phase.index)
         self._only.enter_context(
-            only_module(unwrap(self.runner.model), phase.index)
+            only_module(unwrap(self.runner.model), phase.index, self._moving)
         )
         wrapper.initialize_count_status(self.runner.model, count, total)
+        count, which = self._backbone.num_modules, "the model's own head"
+        if phase.index < count:
+            which = f'module {phase.index + 1} of {count}'
         self.runner.logger.info(
-            f'module {phase.index + 1} of {self._backbone.num_modules} '
-            f'trains: {phase.length} {self.unit}, the others are frozen'
+            f'{which} trains: {phase.length} {self.unit}, the others are '
+            'frozen'
         )
 
     def train_one(
@@ -185,6 +222,14 @@ class SequentialTrainLoop(SequentialMixin, EpochBasedTrainLoop):
             arguments of :class:`FeatureCache`: ``dir``, ``as_drawn``,
             ``dtype``. Needs a backbone that is a chain, and no random
             augmentation unless ``as_drawn``. Defaults to None.
+        head_epochs (int, optional): With ``local_end`` of the backbone, train
+            the model's own head once more, when all modules are frozen, for
+            so many epochs. Before it has trained with the last module.
+            Defaults to None.
+        moving_statistics (bool): Leave the modules before the one that
+            trains in train mode, so that their BatchNorm statistics move on
+            and their dropout stays active, as published of E2E-info's
+            layers. Defaults to False.
         **kwargs: Passed to :class:`mmengine.runner.EpochBasedTrainLoop`;
             epochs there are those of the whole run.
 
@@ -206,16 +251,18 @@ class SequentialTrainLoop(SequentialMixin, EpochBasedTrainLoop):
         dataloader: DataLoader | dict,
         epochs: int | Sequence[int],
         cache: str | dict | None = None,
+        head_epochs: int | None = None,
+        moving_statistics: bool = False,
         **kwargs,
     ):
         _refuse_total(kwargs, 'max_epochs', self.unit)
-        self._phases = Phases(epochs, self.prepare(runner), self.unit)
-        super().__init__(runner, dataloader, self._phases.total, **kwargs)
-        self.use_cache(cache)
+        total = self.prepare(runner, epochs, head_epochs, moving_statistics)
+        super().__init__(runner, dataloader, total, **kwargs)
+        self.use_cache(cache, head_epochs)
 
     def run_epoch(self) -> None:
         """Train a module for an epoch."""
-        self.enter_phase(self._epoch, self._phases)
+        self.enter_phase(self._epoch)
         super().run_epoch()
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
@@ -245,6 +292,8 @@ class SequentialIterTrainLoop(SequentialMixin, IterBasedTrainLoop):
         iters (int | Sequence[int]): Of each module; K numbers, or one for
             all.
         cache (str | dict, optional): As in :class:`SequentialTrainLoop`.
+        head_iters (int, optional): As ``head_epochs`` there.
+        moving_statistics (bool): As there. Defaults to False.
         **kwargs: Passed to :class:`mmengine.runner.IterBasedTrainLoop`;
             iterations there are those of the whole run.
 
@@ -264,17 +313,19 @@ class SequentialIterTrainLoop(SequentialMixin, IterBasedTrainLoop):
         dataloader: DataLoader | dict,
         iters: int | Sequence[int],
         cache: str | dict | None = None,
+        head_iters: int | None = None,
+        moving_statistics: bool = False,
         **kwargs,
     ):
         _refuse_total(kwargs, 'max_iters', self.unit)
-        self._phases = Phases(iters, self.prepare(runner), self.unit)
-        super().__init__(runner, dataloader, self._phases.total, **kwargs)
+        total = self.prepare(runner, iters, head_iters, moving_statistics)
+        super().__init__(runner, dataloader, total, **kwargs)
         self.dataloader_iterator = _PhasedBatches(self)
-        self.use_cache(cache)
+        self.use_cache(cache, head_iters)
 
     def enter(self) -> None:
         """Begin a phase, if it is time."""
-        self.enter_phase(self._iter, self._phases)
+        self.enter_phase(self._iter)
 
     def run_iter(self, data_batch: Any) -> None:
         """Train a module on a batch."""

@@ -16,7 +16,7 @@ class Phase:
     """The time in which one module trains.
 
     Attributes:
-        index (int): Of the module, from 0.
+        index (int): Of the module, from 0; K for the model's own head.
         begin (int): Its first epoch or iteration.
         end (int): The first one of the next phase.
     """
@@ -38,6 +38,8 @@ class Phases:
         lengths (int | Sequence[int]): Epochs or iterations of each module.
         num_modules (int): K.
         key (str): What the lengths are called in ``train_cfg``.
+        own_head (int, optional): Length of one more phase, in which the
+            model's own head trains alone. Defaults to None.
 
     Raises:
         ValueError: If a length is no whole number above 0, or a list does
@@ -45,7 +47,11 @@ class Phases:
     """
 
     def __init__(
-        self, lengths: int | Sequence[int], num_modules: int, key: str
+        self,
+        lengths: int | Sequence[int],
+        num_modules: int,
+        key: str,
+        own_head: int | None = None,
     ):
         each = lengths
         if isinstance(lengths, int):
@@ -57,7 +63,8 @@ class Phases:
                 f'for all modules, or a list of {num_modules}, one for each '
                 'module.'
             )
-        self._borders = [0, *accumulate(each)]
+        last = [] if own_head is None else [own_head]
+        self._borders = [0, *accumulate([*each, *last])]
 
     @property
     def total(self) -> int:

@@ -1,0 +1,10 @@
+_base_ = [
+    '../_base_/models/resnet_cifar.py',
+    '../_base_/datasets/cifar100_layerwise.py',
+    '../_base_/schedules/adam_step_400e.py',
+    '../_base_/default_runtime_cls.py',
+]
+model = dict(
+    backbone=dict(type='mmlocal.LayerwiseResNet', depth=50),
+    head=dict(in_channels=2048, num_classes=100),
+)

@@ -1,0 +1,11 @@
+_base_ = [
+    '../_base_/models/resnet_cifar.py',
+    '../_base_/datasets/cifar100_layerwise.py',
+    '../_base_/schedules/adam_step_400e.py',
+    '../_base_/default_runtime_cls.py',
+]
+model = dict(
+    backbone=dict(_delete_=True, type='mmlocal.LayerwiseVGG', arch='vgg11b'),
+    neck=None,
+    head=dict(in_channels=512, num_classes=100),
+)

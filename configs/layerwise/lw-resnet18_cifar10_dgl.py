@@ -1,0 +1,8 @@
+_base_ = './lw-resnet18_cifar10_ce.py'
+# For comparison: the last block is trained by the classifier.
+model = dict(
+    backbone=dict(
+        local_heads=dict(type='mmlocal.DGLHead', net='mlp-sr'),
+        local_end=False,
+    )
+)

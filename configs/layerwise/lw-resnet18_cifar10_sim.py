@@ -1,0 +1,2 @@
+_base_ = './lw-resnet18_cifar10_ce.py'
+model = dict(backbone=dict(local_heads=dict(loss='similarity')))

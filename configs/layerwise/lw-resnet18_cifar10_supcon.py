@@ -1,0 +1,7 @@
+_base_ = ['./lw-resnet18_cifar10_ce.py', '../_base_/datasets/two_views.py']
+model = dict(
+    type='mmlocal.MultiViewClassifier',
+    backbone=dict(local_heads=dict(loss='contrast')),
+)
+data_preprocessor = dict(type='mmlocal.MultiViewDataPreprocessor')
+train_dataloader = dict(dataset=dict(pipeline=_base_.two_views))

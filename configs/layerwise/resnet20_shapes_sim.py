@@ -1,0 +1,2 @@
+_base_ = './resnet20_shapes_ce.py'
+model = dict(backbone=dict(local_heads=dict(loss='similarity')))
