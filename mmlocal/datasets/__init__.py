@@ -25,8 +25,9 @@ with quiet_imports():
         __all__ += ['CamVidDataset', 'ShapesSeg']
     if find_spec('mmpretrain'):
         from mmlocal.datasets.cifar10 import CIFAR10
+        from mmlocal.datasets.digits import Digits
         from mmlocal.datasets.shapes_cls import ShapesCls
         from mmlocal.datasets.stl10 import STL10
         from mmlocal.datasets.svhn import SVHN
 
-        __all__ += ['CIFAR10', 'STL10', 'SVHN', 'ShapesCls']
+        __all__ += ['CIFAR10', 'Digits', 'STL10', 'SVHN', 'ShapesCls']

@@ -1,9 +1,11 @@
+from .class_prototype_hook import ClassPrototypeHook
 from .local_checkpoint_hook import LocalCheckpointHook
 from .local_loss_hook import LocalLossHook
 from .local_visualization_hook import LocalVisualizationHook
 from .reset_optimizer_state_hook import ResetOptimizerStateHook
 
 __all__ = [
+    'ClassPrototypeHook',
     'LocalCheckpointHook',
     'LocalLossHook',
     'LocalVisualizationHook',

@@ -4,6 +4,7 @@ from .cifar_convnet import CIFARConvNet
 from .cifar_densenet import CIFARDenseNet
 from .cifar_resnet import CIFARResNet
 from .dni_convnet import DNIConvNet
+from .forward_forward import FFMLP, FFConvNet
 from .local_supervised import LocalSupervisedBackbone
 
 __all__ = [
@@ -11,5 +12,7 @@ __all__ = [
     'CIFARDenseNet',
     'CIFARResNet',
     'DNIConvNet',
+    'FFConvNet',
+    'FFMLP',
     'LocalSupervisedBackbone',
 ]

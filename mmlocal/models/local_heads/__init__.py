@@ -3,6 +3,7 @@
 from .base import Boundary, LocalHead
 from .dgl import DGLHead
 from .dni import DNIHead
+from .forward_forward import FFHead
 from .greedy import GreedyHead
 from .infopro import InfoProHead
 from .task import TaskHead
@@ -11,6 +12,7 @@ __all__ = [
     'Boundary',
     'DGLHead',
     'DNIHead',
+    'FFHead',
     'GreedyHead',
     'InfoProHead',
     'LocalHead',

@@ -98,6 +98,7 @@ def run(name: str, folder: Path, timeout: float = 120) -> list[str]:
 def main() -> None:
     """Run the checks named on the command line, all without one."""
     import checks_failures  # noqa: F401
+    import checks_forward_forward  # noqa: F401
     import checks_gradients
     import checks_order  # noqa: F401
     import checks_runner  # noqa: F401
