@@ -274,7 +274,7 @@ class ModuleAccess:
         return self.chain.finish(feat)
 
     def _read_out(self, x: Tensor, readout: ReadOut) -> Any:
-        readout.begin(x)
+        readout.begin(x, self.run_module)
         outputs = self._run(x, readout.at_boundary)
         if self.local_end:
             readout.at_boundary(self.num_modules - 1, last_tensor(outputs))

@@ -6,6 +6,7 @@ from .cifar_resnet import CIFARResNet
 from .dni_convnet import DNIConvNet
 from .forward_forward import FFMLP, FFConvNet
 from .local_supervised import LocalSupervisedBackbone
+from .sigprop_nets import SigPropConvNet, SigPropResNet, SigPropVGG
 
 __all__ = [
     'CIFARConvNet',
@@ -15,4 +16,7 @@ __all__ = [
     'FFConvNet',
     'FFMLP',
     'LocalSupervisedBackbone',
+    'SigPropConvNet',
+    'SigPropResNet',
+    'SigPropVGG',
 ]

@@ -6,6 +6,7 @@ from .dni import DNIHead
 from .forward_forward import FFHead
 from .greedy import GreedyHead
 from .infopro import InfoProHead
+from .sigprop import SigPropHead
 from .task import TaskHead
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     'GreedyHead',
     'InfoProHead',
     'LocalHead',
+    'SigPropHead',
     'TaskHead',
 ]
