@@ -26,6 +26,10 @@ from mmengine.registry import Registry
 from mmlocal.utils import quiet_imports
 
 
+# What extends mmpretrain, below mmlocal.models.
+MMPRETRAIN_PARTS = ('backbones.layerwise_resnet', 'classifiers', 'heads')
+
+
 class _Models(Registry):
     """Imports what extends mmpretrain when such a type is asked for.
 
@@ -36,7 +40,7 @@ class _Models(Registry):
         found = super().get(key)
         if found is None and find_spec('mmpretrain'):
             with quiet_imports():
-                for part in 'classifiers', 'heads':
+                for part in MMPRETRAIN_PARTS:
                     import_module(f'mmlocal.models.{part}')
             found = super().get(key)
         return found

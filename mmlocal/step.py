@@ -40,6 +40,8 @@ class LocalStep:
             that ends no module.
         scale (Callable[[Tensor], Tensor]): A loss as these propagate it:
             times the loss scale, divided by the accumulated steps.
+        updates (bool): Whether ``backward`` also updates the weights of the
+            module that it ends.
 
     Attributes:
         inputs (Tensor): The *preprocessed* batch (N, C, H, W).
@@ -47,6 +49,8 @@ class LocalStep:
         preprocessor (nn.Module): The model's data preprocessor.
         module_input (Tensor): What the module being trained has taken in,
             detached; for the first one, the batch.
+        run_module (Callable[[int, Tensor], Tensor]): Runs a module, by its
+            number, from its input, once more; of a backbone that is a chain.
         store (dict[str, Any]): What local heads hand to those behind them,
             within one forward.
         log (dict[str, Tensor]): What local heads reported, detached, with
@@ -59,7 +63,9 @@ class LocalStep:
     preprocessor: nn.Module | None = None
     propagate: Callable[[Tensor], None] = Tensor.backward
     scale: Callable[[Tensor], Tensor] = Tensor.clone
+    updates: bool = False
     module_input: Tensor | None = None
+    run_module: Callable[[int, Tensor], Tensor] | None = None
     store: dict[str, Any] = field(default_factory=dict)
     log: dict[str, Tensor] = field(default_factory=dict)
 

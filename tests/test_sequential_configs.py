@@ -33,8 +33,9 @@ def test_only_the_loop_differs_from_training_all_at_once(name):
     assert loop.pop('type').startswith('mmlocal.Sequential')
     length = loop.get('epochs') or loop.get('iters')
     whole = plain.get('max_epochs') or plain['max_iters']
-    # DGL gives each module what all have together; the others a part.
-    modules = 1 if 'convnet4' in name else 2
+    # DGL and Forward-Forward give each module what all have together; the
+    # others a part.
+    modules = 1 if 'convnet4' in name or '_mnist_' in name else 2
     assert length * modules == whole
     if name == 'dgl/resnet20_shapes_sequential_cached':
         pipelines = [

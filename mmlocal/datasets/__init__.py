@@ -27,6 +27,7 @@ with quiet_imports():
         from mmlocal.datasets.cifar10 import CIFAR10
         from mmlocal.datasets.cifar100 import CIFAR100
         from mmlocal.datasets.cinic10 import CINIC10
+        from mmlocal.datasets.digits import Digits
         from mmlocal.datasets.shapes_cls import ShapesCls
         from mmlocal.datasets.stl10 import STL10
         from mmlocal.datasets.svhn import SVHN
@@ -35,6 +36,7 @@ with quiet_imports():
             'CIFAR10',
             'CIFAR100',
             'CINIC10',
+            'Digits',
             'STL10',
             'SVHN',
             'ShapesCls',

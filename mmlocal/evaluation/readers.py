@@ -116,12 +116,17 @@ class Reader(ABC):
             heads[index].get('logits') if index < len(heads) else None
             for heads in self._found
         ]
+        if any(each is None or each.ndim != self.ndim for each in logits):
+            return None
+        logits = self.join(logits)
         for each in logits:
-            if each is None or each.ndim != self.ndim:
-                return None
             # Patches of images lie along the batch, too.
             if len(each) != len(self.samples):
                 return None
+        return logits
+
+    def join(self, logits: list[Tensor]) -> list[Tensor]:
+        """What belongs together, of forwards that had a part each."""
         return logits
 
     def head_logits(self, index: int) -> list[Tensor]:
@@ -173,6 +178,10 @@ class ClassReader(Reader):
     """Of classifiers, as mmpretrain's: logits (N, C)."""
 
     ndim = 2
+
+    def join(self, logits: list[Tensor]) -> list[Tensor]:
+        # Of a model that takes the batch in parts.
+        return [torch.cat(logits)]
 
     def predict_with(self, index: int) -> None:
         with suppress(Stopped):

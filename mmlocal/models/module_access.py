@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any
 
 import torch
 from mmengine.model import ModuleList
 from torch import Tensor, nn
+
+from mmlocal.step import Stopped
 
 from .calls import Calls
 from .chain import Chain
@@ -198,6 +200,9 @@ class ModuleAccess:
     ) -> Iterator[list[list[dict[str, Any]]]]:
         """In here forwards train nothing, and local heads predict.
 
+        Inside of another such context that one counts, and goes on to
+        collect.
+
         Args:
             stop_behind (int, optional): End each forward behind this module,
                 with :class:`mmlocal.step.Stopped`, unless it is the last.
@@ -210,11 +215,14 @@ class ModuleAccess:
         """
         if stop_behind == self.num_modules - 1:
             stop_behind = None
-        self._readout = ReadOut(self.local_heads, stop_behind, logits_only)
+        outer = self._readout
+        self._readout = outer or ReadOut(
+            self.local_heads, stop_behind, logits_only
+        )
         try:
             yield self._readout.found
         finally:
-            self._readout = None
+            self._readout = outer
 
     @torch.no_grad()
     def predict_local(self, x: Tensor) -> list[dict[str, Any]]:
@@ -224,11 +232,12 @@ class ModuleAccess:
             x (Tensor): Preprocessed images (N, C, H, W).
 
         Returns:
-            list[dict]: :meth:`LocalHead.predict` of each head in turn.
+            list[dict]: :meth:`LocalHead.predict` of each head in turn; of
+            those up to ``stop_behind`` inside of :meth:`reading_out`.
         """
-        with self.reading_out() as found:
+        with self.reading_out() as found, suppress(Stopped):
             self(x)
-        return found[0]
+        return found[-1]
 
     def _is_end(self, index: int | None) -> bool:
         """Whether this is what lies behind the last module."""
@@ -260,6 +269,9 @@ class ModuleAccess:
             return self._run_from(*self._entry, at_boundary or _same)
         if at_boundary is None:
             return self.backbone(x)
+        if runs_modules(self.local_heads):
+            # Hooks would fire again where a head runs its module.
+            return self._run_from(0, x, at_boundary)
         # Modules are found by name at each forward: SyncBN conversion and
         # the like replace them.
         cuts = self.boundary_modules.values()
@@ -277,7 +289,7 @@ class ModuleAccess:
         return self.chain.finish(feat)
 
     def _read_out(self, x: Tensor, readout: ReadOut) -> Any:
-        readout.begin(x)
+        readout.begin(x, self.run_module)
         outputs = self._run(x, readout.at_boundary)
         if self.local_end:
             readout.at_boundary(self.num_modules - 1, last_tensor(outputs))
@@ -286,6 +298,11 @@ class ModuleAccess:
 
 def _same(index: int, feat: Tensor) -> Tensor:
     return feat
+
+
+def runs_modules(heads: Sequence[nn.Module]) -> bool:
+    """Whether local heads run modules themselves."""
+    return any(head.runs_module for head in heads)
 
 
 def last_tensor(outputs: Any) -> Tensor:

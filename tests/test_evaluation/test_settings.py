@@ -10,7 +10,10 @@ from mmlocal.config import type_name
 ROOT = Path(__file__).parents[2] / 'configs'
 PATHS = sorted(ROOT.glob('[!_]*/*.py'))
 # Metric and loop are set by data set and schedule.
-MEASURED = 'cifar10', 'svhn', 'stl10', 'shapes', 'camvid'
+MEASURED = (
+    *('cifar10', 'c10', 'svhn', 'stl10', 'shapes', 'camvid'),
+    *('mnist', 'digits'),
+)
 
 
 @pytest.mark.parametrize('folder', sorted({p.parent.name for p in PATHS}))

@@ -1,4 +1,5 @@
 from .ctc_stage_hook import CTCStageHook
+from .class_prototype_hook import ClassPrototypeHook
 from .local_checkpoint_hook import LocalCheckpointHook
 from .local_loss_hook import LocalLossHook
 from .local_visualization_hook import LocalVisualizationHook
@@ -6,6 +7,7 @@ from .reset_optimizer_state_hook import ResetOptimizerStateHook
 
 __all__ = [
     'CTCStageHook',
+    'ClassPrototypeHook',
     'LocalCheckpointHook',
     'LocalLossHook',
     'LocalVisualizationHook',

@@ -37,6 +37,8 @@ class LocalStepMixin:
     _gradient_reducer: Any = None
     # Whether gradients of the last forward have come.
     _begun = False
+    # Whether each module is updated as soon as its backward is done.
+    _by_module = False
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -50,6 +52,7 @@ class LocalStepMixin:
             backward=self.local_backward,
             propagate=self.propagate,
             scale=lambda loss: self._apply_loss_scale(self.scale_loss(loss)),
+            updates=self._by_module,
         )
         handle = unwrap(model).register_forward_pre_hook(
             step.capture, with_kwargs=True

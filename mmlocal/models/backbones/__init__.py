@@ -1,11 +1,8 @@
 """The wrapper that cuts a backbone, and backbones that no mm library has.
 
-Those that are made of one of a library that is not installed are left out.
+:class:`~.layerwise_resnet.LayerwiseResNet`, which extends one of mmpretrain, is
+imported when a config names it.
 """
-
-from importlib.util import find_spec
-
-from mmlocal.utils import quiet_imports
 
 from .cifar_convnet import CIFARConvNet
 from .cifar_densenet import CIFARDenseNet
@@ -14,7 +11,9 @@ from .cifar_resnext import CIFARResNeXt
 from .cifar_wide_resnet import CIFARWideResNet
 from .dni_convnet import DNIConvNet
 from .layerwise_vgg import LayerwiseVGG
+from .forward_forward import FFMLP, FFConvNet
 from .local_supervised import LocalSupervisedBackbone
+from .sigprop_nets import SigPropConvNet, SigPropResNet, SigPropVGG
 
 __all__ = [
     'CIFARConvNet',
@@ -24,11 +23,10 @@ __all__ = [
     'CIFARWideResNet',
     'DNIConvNet',
     'LayerwiseVGG',
+    'FFConvNet',
+    'FFMLP',
     'LocalSupervisedBackbone',
+    'SigPropConvNet',
+    'SigPropResNet',
+    'SigPropVGG',
 ]
-
-if find_spec('mmpretrain'):
-    with quiet_imports():
-        from .layerwise_resnet import LayerwiseResNet
-
-    __all__ += ['LayerwiseResNet']

@@ -24,7 +24,7 @@ from ..checkpointing import (
 from ..cut_points import CutPoints, ModuleParts, Split
 from ..finished import detach_finished
 from ..local_heads.base import binds, build_local_heads
-from ..module_access import ModuleAccess, last_tensor
+from ..module_access import ModuleAccess, last_tensor, runs_modules
 from ..module_training import ModuleTraining
 
 
@@ -169,6 +169,7 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
         if self._entry is not None:
             only, feat = self._entry
             step.module_input = x if feat is None else feat
+        step.run_module = self.run_module
         training = self.module_training(self.local_heads, step, only)
         outputs = self._run(x, training.at_boundary)
         if self.local_end and not self._is_end(only):
@@ -208,7 +209,9 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
         modes = parse_modes(split.checkpointing, self.num_modules)
         blocks = assign_blocks(self.backbone, modes, self.boundaries, order)
         checkpoint_blocks(self.backbone, blocks)
-        if binding := [head for head in local_heads if binds(head)]:
+        binding = [head for head in local_heads if binds(head)]
+        if binding or runs_modules(local_heads):
+            # Raises if the backbone is no chain.
             modules = list(map(self.chain.blocks, range(self.num_modules)))
             for head in binding:
                 head.bind(modules)

@@ -3,18 +3,22 @@
 from .base import Boundary, LocalHead
 from .dgl import DGLHead
 from .dni import DNIHead
+from .forward_forward import FFHead
 from .greedy import GreedyHead
 from .infopro import InfoProHead
 from .layerwise import LayerwiseHead
+from .sigprop import SigPropHead
 from .task import TaskHead
 
 __all__ = [
     'Boundary',
     'DGLHead',
     'DNIHead',
+    'FFHead',
     'GreedyHead',
     'InfoProHead',
     'LayerwiseHead',
     'LocalHead',
+    'SigPropHead',
     'TaskHead',
 ]

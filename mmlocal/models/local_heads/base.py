@@ -40,8 +40,8 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
                                                     feedback of head j
 
     What heads need beyond their feature is in
-    :func:`mmlocal.step.current_step`: the module's input, and a store that
-    heads of one forward share.
+    :func:`mmlocal.step.current_step`: the module's input, a store that heads
+    of one forward share, and the module itself, to run it once more.
 
     Args:
         boundary (Boundary): Where the head sits.
@@ -49,9 +49,13 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
 
     Attributes:
         needs_gradient (bool): Whether :meth:`feedback` is called.
+        runs_module (bool): Whether the head calls ``run_module`` of the
+            step. The backbone has to be a
+            :class:`~mmlocal.models.chain.Chain` then.
     """
 
     needs_gradient = False
+    runs_module = False
 
     def __init__(self, boundary: Boundary, init_cfg: dict | None = None):
         super().__init__(init_cfg)

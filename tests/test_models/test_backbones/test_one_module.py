@@ -199,6 +199,20 @@ def test_reading_out(helpers):
     assert not changed(before, model)
 
 
+def test_reading_out_within_reading_out(helpers):
+    """What a model reads for itself, the loop around it reads too."""
+    backbone = helpers.build(model_cfg(helpers)).backbone.eval()
+    images = torch.randn(2, 3, 32, 32)
+    alone = backbone.predict_local(images)
+    with backbone.reading_out(0, logits_only=True) as found:
+        for size in (1, 2):
+            inner = backbone.predict_local(images[:size])
+            assert len(inner) == 1 and inner is found[-1]
+    assert len(found) == 2 and len(alone) == 2
+    assert torch.equal(inner[0]['logits'], alone[0]['logits'])
+    assert len(backbone.predict_local(images)) == 2
+
+
 def test_what_the_engine_sees(helpers):
     model = helpers.build(model_cfg(helpers))
     assert local_backbone(model) is model.backbone

@@ -1,0 +1,2 @@
+_base_ = './ff_cnn_mnist_topleft.py'
+model = dict(embedding=dict(method='average-subtraction'))

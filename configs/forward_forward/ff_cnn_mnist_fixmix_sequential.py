@@ -1,0 +1,7 @@
+_base_ = './ff_cnn_mnist_fixmix.py'
+train_cfg = dict(
+    _delete_=True,
+    type='mmlocal.SequentialTrainLoop',
+    epochs=10,
+    val_interval=10,
+)

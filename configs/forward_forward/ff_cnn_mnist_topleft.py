@@ -1,0 +1,31 @@
+_base_ = '../e2e/ff-cnn_mnist.py'
+# As published, the last layer has a unit a class, and learns as the others do.
+model = dict(
+    _delete_=True,
+    _scope_='mmpretrain',
+    type='mmlocal.FFClassifier',
+    embedding=dict(method='top-left', num_classes=10),
+    backbone=dict(
+        type='mmlocal.LocalSupervisedBackbone',
+        backbone=dict(
+            type='mmlocal.FFConvNet',
+            in_channels=1,
+            image_size=28,
+            conv_widths=[32, 64],
+            widths=[128, 10],
+        ),
+        boundaries=['layers.1', 'layers.2', 'layers.3'],
+        local_heads=dict(type='mmlocal.FFHead', num_classes=10, theta=2.0),
+        local_end=True,
+        input_shape=(1, 28, 28),
+    ),
+)
+# Each layer is updated before the next one gets its output.
+optim_wrapper = dict(type='mmlocal.LocalOptimWrapper', step='module')
+custom_hooks = [
+    dict(type='mmlocal.LocalLossHook'),
+    dict(type='mmlocal.ClassPrototypeHook'),
+]
+# The model sums up what its layers say.
+val_cfg = dict(ensemble=None)
+test_cfg = dict(ensemble=None)

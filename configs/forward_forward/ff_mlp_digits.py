@@ -1,0 +1,24 @@
+_base_ = '../e2e/ff-mlp_digits.py'
+model = dict(
+    _delete_=True,
+    _scope_='mmpretrain',
+    type='mmlocal.FFClassifier',
+    embedding=dict(method='top-left', num_classes=10),
+    backbone=dict(
+        type='mmlocal.LocalSupervisedBackbone',
+        backbone=_base_.model.backbone,
+        boundaries=['layers.1'],
+        local_heads=dict(type='mmlocal.FFHead', num_classes=10, theta=2.0),
+        local_end=True,
+        input_shape=(1, 8, 8),
+    ),
+)
+# Each layer is updated before the next one gets its output.
+optim_wrapper = dict(type='mmlocal.LocalOptimWrapper', step='module')
+custom_hooks = [
+    dict(type='mmlocal.LocalLossHook'),
+    dict(type='mmlocal.ClassPrototypeHook'),
+]
+# The model sums up what its layers say.
+val_cfg = dict(ensemble=None)
+test_cfg = dict(ensemble=None)

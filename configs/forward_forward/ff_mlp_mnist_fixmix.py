@@ -1,0 +1,2 @@
+_base_ = './ff_mlp_mnist_topleft.py'
+model = dict(embedding=dict(method='fixed-example-mixture'))
