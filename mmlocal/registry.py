@@ -25,7 +25,6 @@ from mmengine.registry import Registry
 
 from mmlocal.utils import quiet_imports
 
-
 # What extends mmpretrain, below mmlocal.models.
 MMPRETRAIN_PARTS = ('backbones.layerwise_resnet', 'classifiers', 'heads')
 

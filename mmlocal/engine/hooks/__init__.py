@@ -1,5 +1,5 @@
-from .ctc_stage_hook import CTCStageHook
 from .class_prototype_hook import ClassPrototypeHook
+from .ctc_stage_hook import CTCStageHook
 from .local_checkpoint_hook import LocalCheckpointHook
 from .local_loss_hook import LocalLossHook
 from .local_visualization_hook import LocalVisualizationHook

@@ -1,7 +1,7 @@
 """The wrapper that cuts a backbone, and backbones that no mm library has.
 
-:class:`~.layerwise_resnet.LayerwiseResNet`, which extends one of mmpretrain, is
-imported when a config names it.
+:class:`~.layerwise_resnet.LayerwiseResNet`, which extends one of mmpretrain,
+is imported when a config names it.
 """
 
 from .cifar_convnet import CIFARConvNet
@@ -10,8 +10,8 @@ from .cifar_resnet import CIFARResNet
 from .cifar_resnext import CIFARResNeXt
 from .cifar_wide_resnet import CIFARWideResNet
 from .dni_convnet import DNIConvNet
-from .layerwise_vgg import LayerwiseVGG
 from .forward_forward import FFMLP, FFConvNet
+from .layerwise_vgg import LayerwiseVGG
 from .local_supervised import LocalSupervisedBackbone
 from .sigprop_nets import SigPropConvNet, SigPropResNet, SigPropVGG
 
