@@ -25,6 +25,7 @@ CHECKS = [
     'order_within_a_module-2',
     'early_on_all_ranks-2',
     'gradients_that_are_predicted-2',
+    'gradients_of_each_block-2',
     'traffic-2',
     'no_traffic_while_accumulating-2',
     'waiting_for_one_module-2',

@@ -99,6 +99,7 @@ def main() -> None:
     """Run the checks named on the command line, all without one."""
     import checks_failures  # noqa: F401
     import checks_gradients
+    import checks_layerwise  # noqa: F401
     import checks_order  # noqa: F401
     import checks_runner  # noqa: F401
     import checks_sequential  # noqa: F401
