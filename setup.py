@@ -29,10 +29,14 @@ setup(
     packages=find_packages(include=['mmlocal', 'mmlocal.*']),
     # .mim holds links to configs/, tools/ and model-index.yml: files in a
     # wheel, links in an editable install.
-    package_data={'mmlocal': ['.mim/*.yml', '.mim/*/**/*']},
+    package_data={
+        'mmlocal': ['.mim/*.yml', '.mim/*/**/*'],
+        'mmlocal.analysis.page': ['page.html', 'page.css', 'page.js'],
+    },
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
     extras_require={
+        'docs': requirements('docs'),
         'onnx': requirements('onnx'),
         'tests': [*requirements('tests'), *requirements('onnx')],
     },

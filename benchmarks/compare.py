@@ -8,8 +8,9 @@
 Each config is trained by tools/train.py in a process of its own, one after
 the other, with the same settings on top and the same seeds. A run that is
 complete in the work dir is not repeated and one that is not goes on from its
-last checkpoint, so that a comparison can be cut off. The table (Markdown) shows the metric of the last validation,
-its mean and range over seeds, and the median time of an iteration.
+last checkpoint, so that a comparison can be cut off. The
+table (Markdown) shows the metric of the last validation, its mean and range
+over seeds, and the median time of an iteration.
 """
 
 from __future__ import annotations

@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 
 from mmlocal.apis import cli, commands
-from mmlocal.apis.drawing import (
+from mmlocal.apis.inference import Predictor
+from mmlocal.visualization import (
+    Prediction,
     draw_classification,
     draw_modules,
     draw_segmentation,
 )
-from mmlocal.apis.inference import Prediction, Predictor
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from mmengine.registry import Registry
 
+from .config_check import check_config
 from .registry import PARTITIONS
 
 LOCAL_BACKBONE = 'mmlocal.LocalSupervisedBackbone'
@@ -128,4 +129,5 @@ def build_partition(boundaries: Mapping[str, Any]) -> Callable:
             f'model.backbone.boundaries: there is no partition {kind!r}; '
             f'there are {sorted(PARTITIONS.module_dict)}.'
         )
+    check_config({**options, 'type': partition}, 'model.backbone.boundaries')
     return partition(**options)

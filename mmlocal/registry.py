@@ -23,7 +23,26 @@ from mmengine.registry import VISBACKENDS as MMENGINE_VISBACKENDS
 from mmengine.registry import VISUALIZERS as MMENGINE_VISUALIZERS
 from mmengine.registry import Registry
 
-MODELS = Registry(
+from mmlocal.utils import quiet_imports
+
+
+class _Models(Registry):
+    """Imports what extends mmpretrain when such a type is asked for.
+
+    mmpretrain takes its time, and trainings of mmseg need none of it.
+    """
+
+    def get(self, key: str) -> Any:
+        found = super().get(key)
+        if found is None and find_spec('mmpretrain'):
+            with quiet_imports():
+                for part in 'classifiers', 'heads':
+                    import_module(f'mmlocal.models.{part}')
+            found = super().get(key)
+        return found
+
+
+MODELS = _Models(
     'model',
     parent=MMENGINE_MODELS,
     locations=['mmlocal.models'],
@@ -38,7 +57,7 @@ MODEL_WRAPPERS = Registry(
 HOOKS = Registry(
     'hook',
     parent=MMENGINE_HOOKS,
-    locations=['mmlocal.engine.hooks'],
+    locations=['mmlocal.engine.hooks', 'mmlocal.analysis'],
     scope='mmlocal',
 )
 LOOPS = Registry(

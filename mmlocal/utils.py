@@ -43,7 +43,13 @@ def register_all_modules(init_default_scope: bool = True) -> None:
             none is set here.
     """
     with quiet_imports():
-        for part in 'datasets', 'engine.hooks', 'engine.optim', 'models':
+        for part in (
+            'analysis',
+            'datasets',
+            'engine.hooks',
+            'engine.optim',
+            'models',
+        ):
             import_module(f'mmlocal.{part}')
 
 

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 
+from mmlocal.config_check import check_config
 from mmlocal.partition.published import PUBLISHED_SPLITS
 
 ROOT = Path(__file__).parents[1] / 'configs'
@@ -53,6 +54,11 @@ def build_model(name: str, monkeypatch):
     monkeypatch.setattr(torch, 'linspace', linspace)
     with torch.device('meta'):
         return MODELS.build(model)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_nothing_is_mistyped(name):
+    check_config(load(name))
 
 
 def structure(name: str) -> str:

@@ -41,6 +41,8 @@ def test_wheel_brings_configs_and_tools(tmp_path):
     assert 'mmlocal/.mim/model-index.yml' in names
     assert 'mmlocal/.mim/configs/infopro/metafile.yml' in names
     assert 'mmlocal/models/backbones/local_supervised.py' in names
+    for kind in 'html', 'css', 'js':
+        assert f'mmlocal/analysis/page/page.{kind}' in names
     assert not any('__pycache__' in name for name in names)
 
 

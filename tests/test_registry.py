@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
     ('name', 'kind'),
     [
         ('MODELS', 'LocalSupervisedBackbone'),
+        ('MODELS', 'CTCHead'),
         ('MODEL_WRAPPERS', 'LocalDistributedDataParallel'),
         ('HOOKS', 'LocalLossHook'),
         ('LOOPS', 'LocalValLoop'),
@@ -49,6 +50,25 @@ def test_a_name_in_a_config_is_enough():
         text=True,
     )
     assert result.stdout.split()[-1].startswith('mmlocal.engine.hooks')
+
+
+def test_mmpretrain_is_imported_for_what_extends_it():
+    """A training of mmseg does not wait for it."""
+    script = (
+        'import sys\n'
+        'from mmengine.registry import MODELS\n'
+        "for name in 'LocalSupervisedBackbone', 'CTCClassifier':\n"
+        "    assert MODELS.get(f'mmlocal.{name}')\n"
+        "    print('mmpretrain' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', script],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.split() == ['False', 'True']
 
 
 def test_what_mmseg_has_is_found_under_our_scope():

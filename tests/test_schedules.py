@@ -90,3 +90,43 @@ def test_dgl_steps(config, milestones, lr0):
         for epoch in range(epochs)
     ]
     assert rates(config, epochs) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ('config', 'epochs', 'published'),
+    [
+        (
+            'e2e/resnext32-16x4d_cifar100.py',
+            200,
+            {1: '0.0100', 6: '0.0499', 100: '0.0277', 200: '0.00500'},
+        ),
+        (
+            'ctc/resnext32-16x4d_cifar100_transferability.py',
+            300,
+            {
+                1: '0.0500',
+                100: '0.0252',
+                200: '0.000003',
+                201: '0.0050',
+                300: '0.000001',
+            },
+        ),
+    ],
+)
+def test_contrastive_temporal_coding(config, epochs, published):
+    """Epochs count from 1; the cosine of T epochs has T + 1 steps."""
+    found = rates(config, epochs)
+    for epoch, value in published.items():
+        digits = len(value.partition('.')[2])
+        assert f'{found[epoch - 1]:.{digits}f}' == value
+    expected = []
+    for e in range(1, epochs + 1):
+        if epochs == 200:
+            cosine = (1 + math.cos(math.pi * e / 201)) / 2
+            share = e / 5 if e <= 5 else 0.1 + 0.9 * cosine
+        elif e <= 200:
+            share = (1 + math.cos(math.pi * e / 201)) / 2
+        else:
+            share = 0.1 * (1 + math.cos(math.pi * (e - 200) / 101)) / 2
+        expected.append(0.05 * share)
+    assert found == pytest.approx(expected, abs=1e-12)

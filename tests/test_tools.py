@@ -148,6 +148,14 @@ def test_resume(checkpoint):
             ['train_dataloader.dataset.data_root', 'val_dataloader.dataset'],
         ),
         (
+            [SEG, '--cfg-options', 'randomness.seed'],
+            ['write randomness.seed=VALUE'],
+        ),
+        (
+            [SEG, '--cfg-options', 'model.backbone.boundaries=3'],
+            ['boundaries=3 is a whole number'],
+        ),
+        (
             [SEG, '--cfg-options', 'param_scheduler.3.power=1'],
             ['param_scheduler is a list of 1'],
         ),
@@ -190,6 +198,15 @@ def test_tta_of_segmentation(checkpoint):
     assert ratios == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
     assert cfg.model.type == 'SegTTAModel'
     assert cfg.model.module == parse(TEST, SEG, checkpoint).model
+
+
+def test_tta_of_a_config_with_a_scope_of_its_own():
+    # As mmengine reads `_base_ = 'mmseg::...'`.
+    cfg = Config.fromfile(SEG)
+    cfg.tta_model._scope_ = 'mmseg'
+    TEST.use_tta(cfg)
+    assert cfg.model._scope_ == 'mmseg'
+    assert cfg.model.module.type == 'EncoderDecoder'
 
 
 def test_tta_of_classification(checkpoint):

@@ -71,9 +71,8 @@ def use_tta(cfg: Config) -> None:
             'configs/_base_/default_runtime_seg.py for an example.'
         )
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(
-        _scope_=cfg.default_scope, **cfg.tta_model, module=cfg.model
-    )
+    scope = {'_scope_': cfg.default_scope}
+    cfg.model = ConfigDict(scope | cfg.tta_model | {'module': cfg.model})
 
 
 def write_predictions(cfg: Config, out: str) -> None:

@@ -1,7 +1,9 @@
 # Four epochs of CIFAR-10 in bfloat16, for CPUs; the same for every method. A
 # checkpoint an epoch is kept, for the analysis of its modules.
 train_cfg = dict(max_epochs=4)
-train_dataloader = dict(batch_size=256, num_workers=0, persistent_workers=False)
+train_dataloader = dict(
+    batch_size=256, num_workers=0, persistent_workers=False
+)
 val_dataloader = dict(num_workers=0, persistent_workers=False)
 optim_wrapper = dict(
     type='mmlocal.LocalAmpOptimWrapper',

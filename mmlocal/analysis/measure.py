@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .features import Features
+from .forms import FORMS
 
 # A number a module, or a row a module: None where there is none.
 Values = dict[str, list[float | None] | list[list[float | None]]]
 
 SPLITS = ('train', 'val')
-FORMS = ('pool', 'flat', 'map')
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Reading:
     inputs: bool = False
 
     def __post_init__(self) -> None:
-        for name, known in ('split', SPLITS), ('form', FORMS):
+        for name, known in ('split', SPLITS), ('form', tuple(FORMS)):
             if getattr(self, name) not in known:
                 raise ValueError(
                     f'{name}={getattr(self, name)!r} is unknown: write one '

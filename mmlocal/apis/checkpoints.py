@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmlocal.safe_load import safe_load
 
@@ -56,3 +56,35 @@ def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     if all(key.startswith('module.') for key in weights):
         return {k.removeprefix('module.'): v for k, v in weights.items()}
     return dict(weights)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint into the model that it was saved of.
+
+    Args:
+        model (nn.Module): With local heads, if the checkpoint has them.
+        path (str | Path): A file.
+
+    Returns:
+        dict: Which one it is, as a
+        :class:`~mmlocal.analysis.record.MeasureFile` has it:
+        ``checkpoint``, its name, ``epoch`` and ``iter``, None if
+        they are not in it, and ``file``, by which another one of this name
+        is told from it.
+
+    Raises:
+        ValueError: If it is no checkpoint, or does not fit to the last key.
+    """
+    checkpoint = load_checkpoint(path)
+    try:
+        model.load_state_dict(weights_of(checkpoint))
+    except RuntimeError as error:
+        raise ValueError(f'{path} does not fit the config: {error}') from None
+    meta = checkpoint.get('meta') or {}
+    stat = Path(path).stat()
+    return {
+        'checkpoint': Path(path).name,
+        'epoch': meta.get('epoch'),
+        'iter': meta.get('iter'),
+        'file': [stat.st_size, stat.st_mtime_ns],
+    }

@@ -16,6 +16,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from mmlocal.config import WRAPPER_KINDS, wrapper_kind
+from mmlocal.config_check import check_config
 from mmlocal.registry import RUNNERS
 from mmlocal.safe_load import load_safely_in_mmengine
 from mmlocal.utils import quiet_imports
@@ -37,6 +38,19 @@ EXTRA_KEYS = (
 )
 
 
+class Options(DictAction):
+    """KEY=VALUE pairs; a word without = is named, and ends the program."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                parser.error(
+                    f'{option_string} {value}: write {value}=VALUE (without '
+                    'spaces around =)'
+                )
+        super().__call__(parser, namespace, values, option_string)
+
+
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options that both tools have."""
     parser.add_argument(
@@ -47,7 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         default={},
         metavar='KEY=VALUE',
         help='settings that replace those of the config, as '
@@ -110,11 +124,13 @@ def load_config(args: Namespace) -> Config:
     """Read the config and apply the options of :func:`add_arguments`.
 
     Raises:
-        ValueError: For an option that nothing would read.
+        ValueError: For an option that nothing would read, or what is
+            mistyped in the config.
     """
     cfg = Config.fromfile(args.config)
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
+    check_config(cfg)
     cfg.launcher = args.launcher
     if args.work_dir or not cfg.get('work_dir'):
         path = Path(args.config).resolve()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,45 +12,11 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
-from torch import Tensor
-from torch.nn import functional as F
 
 from mmlocal.config import type_name
-from mmlocal.step import to_pixels
+from mmlocal.visualization import Prediction, predictions_of
 
 from .zoo import get_model
-
-
-@dataclass
-class View:
-    """What a module, or the network, sees in an image.
-
-    Args:
-        name (str): Of the submodule before which the module ends.
-        labels (np.ndarray, optional): Classes (H, W), of a segmentation.
-        scores (np.ndarray, optional): Probabilities (num_classes,), of a
-            classification.
-        reconstruction (np.ndarray, optional): RGB (h, w, 3), uint8.
-    """
-
-    name: str
-    labels: np.ndarray | None = None
-    scores: np.ndarray | None = None
-    reconstruction: np.ndarray | None = None
-
-
-@dataclass
-class Prediction(View):
-    """What the network predicts, and its modules on the way.
-
-    Args:
-        seen (np.ndarray, optional): The image as the network got it, RGB
-            (h, w, 3), uint8.
-        modules (list[View]): One a boundary, if they were asked for.
-    """
-
-    seen: np.ndarray | None = None
-    modules: list[View] = field(default_factory=list)
 
 
 class Predictor:
@@ -126,53 +91,9 @@ class Predictor:
         data = pseudo_collate(batch)
         samples = self.model.test_step(data)
         inputs = self.model.data_preprocessor(data, False)['inputs']
-        seen = self._to_images(to_pixels(inputs, self._preprocessor))
-        results = []
-        for sample, image in zip(samples, seen, strict=True):
-            result = Prediction('', seen=image)
-            if 'pred_sem_seg' in sample:
-                result.labels = sample.pred_sem_seg.data[0].cpu().numpy()
-            else:
-                result.scores = sample.pred_score.cpu().numpy()
-            results.append(result)
-        if self.modules:
-            for view in self._module_views(inputs, samples):
-                for result, module in zip(results, view, strict=True):
-                    result.modules.append(module)
-        return results
-
-    @property
-    def _preprocessor(self) -> Any:
-        return self.model.data_preprocessor
-
-    def _module_views(
-        self, inputs: Tensor, samples: Sequence[Any]
-    ) -> Iterator[list[View]]:
-        """For each boundary, what its head sees in each image."""
-        predictions = self.model.backbone.predict_local(inputs)
-        for index, seen in enumerate(predictions):
-            name = self.model.backbone.boundaries[index]
-            views = [View(name) for _ in samples]
-            if (recon := seen.get('reconstruction')) is not None:
-                images = self._to_images(recon)
-                for view, image in zip(views, images, strict=True):
-                    view.reconstruction = image
-            logits = seen.get('logits')
-            if logits is not None and logits.ndim == 4:
-                labels = _label_maps(logits.float(), inputs, samples)
-                for view, label in zip(views, labels, strict=True):
-                    view.labels = label
-            elif logits is not None:
-                scores = logits.float().softmax(1).cpu().numpy()
-                for view, score in zip(views, scores, strict=True):
-                    view.scores = score
-            yield views
-
-    def _to_images(self, pixels: Tensor) -> list[np.ndarray]:
-        """(N, 3, H, W) in [0, 1] as RGB images."""
-        pixels = pixels if self.rgb else pixels.flip(1)
-        array = (pixels.float() * 255).round().byte().permute(0, 2, 3, 1)
-        return list(array.cpu().numpy())
+        return predictions_of(
+            self.model, inputs, samples, self.rgb, self.modules
+        )
 
 
 def _batches(inputs: list[dict], batch_size: int) -> Iterator[list[dict]]:
@@ -181,18 +102,3 @@ def _batches(inputs: list[dict], batch_size: int) -> Iterator[list[dict]]:
         same = list(group)
         for start in range(0, len(same), batch_size):
             yield same[start : start + batch_size]
-
-
-def _label_maps(
-    logits: Tensor, inputs: Tensor, samples: Sequence[Any]
-) -> Iterator[np.ndarray]:
-    """Classes at the size of each image, without what was padded."""
-    logits = F.interpolate(logits, size=inputs.shape[-2:], mode='bilinear')
-    for row, sample in zip(logits, samples, strict=True):
-        height, width = sample.img_shape[:2]
-        row = F.interpolate(
-            row[None, :, :height, :width],
-            size=tuple(sample.ori_shape[:2]),
-            mode='bilinear',
-        )
-        yield row.argmax(1)[0].cpu().numpy()

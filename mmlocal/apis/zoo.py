@@ -141,7 +141,7 @@ def get_model(
     model.dataset_meta = model._dataset_meta = meta.get(
         'dataset_meta'
     ) or dataset_meta(cfg)
-    model._metainfo = None
+    model._metainfo = _metainfo(name, cfg)
     model._is_init = checkpoint is not None  # else a Runner starts anew
     model = revert_sync_batchnorm(model).to(device or get_device())
     return model.eval()
@@ -195,6 +195,18 @@ def dataset_meta(cfg: Config) -> dict[str, Any]:
         ):
             kind = registry.get(kind)
     return {**getattr(kind, 'METAINFO', {}), **meta}
+
+
+def _metainfo(name: str | Path | Config, cfg: Config) -> Any:
+    """The task, by which ``mmpretrain.inference_model`` chooses."""
+    if cfg.get('default_scope') != 'mmpretrain':
+        return None
+    from modelindex.models.Model import Model
+    from modelindex.models.Result import Result
+
+    task = Result('Image Classification', dataset='', metrics={})
+    title = name if isinstance(name, str) else type(name).__name__
+    return Model(title, results=[task])
 
 
 def _load(

@@ -1,4 +1,4 @@
-"""Predictions and pictures of the network and of its modules."""
+"""Predictions of the network and of its modules."""
 
 from __future__ import annotations
 
@@ -7,13 +7,8 @@ import pytest
 import torch
 
 import mmlocal
-from mmlocal.apis.drawing import (
-    draw_classification,
-    draw_modules,
-    draw_segmentation,
-)
 from mmlocal.apis.export import publish_model
-from mmlocal.apis.inference import Prediction, Predictor, View
+from mmlocal.apis.inference import Predictor
 from mmlocal.apis.zoo import get_config
 
 CLASSIFIER = 'infopro_resnet20_shapes'
@@ -96,56 +91,6 @@ def test_modules_need_local_heads(weights, tmp_path):
     plain = next(tmp_path.glob('plain*'))
     with pytest.raises(ValueError, match='local_heads.0'):
         Predictor(CLASSIFIER, plain, 'cpu', modules=True)
-
-
-def test_colors_of_an_overlay_and_its_legend():
-    labels = np.zeros((100, 120), int)
-    labels[:, 90:] = 2
-    palette = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
-    source = np.full((100, 120, 3), 100, np.uint8)
-    picture = draw_segmentation(
-        source,
-        Prediction('', labels=labels),
-        ['sky', 'never', 'road'],
-        palette,
-        opacity=0.5,
-    )
-    left, right = picture[200, 100], picture[200, 450]
-    assert left.tolist() == [178, 50, 50]
-    assert right.tolist() == [50, 50, 178]
-    legend = picture[:, 520:].reshape(-1, 3).tolist()
-    assert [255, 0, 0] in legend and [0, 0, 255] in legend
-    assert [0, 255, 0] not in legend
-
-
-def test_bars_are_as_long_as_the_probabilities():
-    scores = np.array([0.1, 0.6, 0.3])
-    picture = draw_classification(
-        np.zeros((50, 50, 3), np.uint8), Prediction('', scores=scores), None, 2
-    )
-    blue = (picture == (66, 118, 184)).all(-1)
-    lengths = sorted({int(n) for n in blue.sum(1) if n > 50})
-    assert lengths[-1] == pytest.approx(0.6 * 358, abs=4)
-    assert any(abs(n - 0.3 * 358) < 4 for n in lengths)
-
-
-@pytest.mark.parametrize('scores', [None, np.array([0.7, 0.3])])
-def test_picture_of_modules_has_a_column_for_each(scores):
-    seen = image(60, 80)
-    labels = None if scores is not None else np.ones((60, 80), int)
-    modules = [
-        View('layer2.0', labels, scores, reconstruction=seen),
-        View('layer3.0'),  # of contrast alone
-    ]
-    result = Prediction('', labels, scores, seen=seen, modules=modules)
-    picture = draw_modules(result, None, None)
-    one = draw_modules(
-        Prediction('', labels, scores, seen=seen, modules=modules[:1]),
-        None,
-        None,
-    )
-    assert picture.shape[1] - one.shape[1] == 314
-    assert picture.shape[0] == one.shape[0]
 
 
 def test_config_that_is_given_is_not_changed(weights):

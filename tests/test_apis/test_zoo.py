@@ -87,6 +87,8 @@ def test_classifier_by_name(release, host):
     ]
     assert results[0]['pred_class'] == results[1]['pred_class']
     assert results[0]['pred_score'] == results[1]['pred_score']
+    inferred = mmpretrain.inference_model(model, image)
+    assert inferred['pred_score'] == results[1]['pred_score']
     assert len(host.requests) == 3  # from the cache
 
     local = mmlocal.get_model(name, device='cpu', local_heads=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
@@ -31,7 +31,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=cli.Options,
         default={},
         metavar='KEY=VALUE',
         help='settings that replace those of the config, as '

@@ -66,6 +66,13 @@ class LocalLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         for problem in _problems(runner):
             raise ValueError(problem)
+        for index in frozen_modules(unwrap(runner.model)):
+            runner.logger.warning(
+                f'module {index + 1} has no weights to train: its local head '
+                'learns alone. Cut behind the frozen stages '
+                '(model.backbone.boundaries), or freeze fewer '
+                '(model.backbone.backbone.frozen_stages).'
+            )
 
     def after_train_epoch(self, runner: Runner) -> None:
         average_over_ranks(runner)
@@ -109,6 +116,22 @@ class LocalLossHook(Hook):
             runner.message_hub.update_scalar(f'train/{key}', values[key])
         backbone = local_backbone(unwrap(runner.model))
         self._finite.check(runner.iter + 1, _by_module(values, backbone))
+
+
+def frozen_modules(model: nn.Module) -> list[int]:
+    """Modules with a local head and nothing else to train."""
+    backbone = local_backbone(model)
+    if backbone is None:
+        return []
+    return [
+        index
+        for index, head in backbone.module_heads.items()
+        if not any(
+            weight.requires_grad
+            for weight in {*backbone.module_weights(index)}
+            - {*head.parameters()}
+        )
+    ]
 
 
 def _problems(runner: Runner) -> Iterator[str]:
@@ -196,7 +219,8 @@ def _class_problems(model: nn.Module) -> Iterator[str]:
             found = getattr(module, 'num_classes', None)
             if found is not None and found != expected:
                 yield (
-                    f'local_heads.num_classes is {found} in module {index}, '
+                    f'local_heads.num_classes is {found} in module '
+                    f'{index + 1} of {backbone.num_modules}, '
                     f"but the model's own head has {expected}: write "
                     f'num_classes={expected}.'
                 )

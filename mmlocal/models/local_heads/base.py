@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
+from mmlocal.config_check import check_config
 from mmlocal.registry import MODELS
 
 from ..boundary import Boundary
@@ -162,6 +163,7 @@ def build_local_head(cfg: dict, boundary: Boundary) -> LocalHead:
             f"dict(type='mmlocal.TaskHead', head=dict(type={cfg['type']!r}, "
             '...)) to use a head of another library.'
         )
+    check_config({**cfg, 'type': kind or cfg['type']}, 'local_heads')
     return MODELS.build(cfg, default_args={'boundary': boundary})
 
 

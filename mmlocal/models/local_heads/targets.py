@@ -79,7 +79,25 @@ def pixel_labels(data_samples: Sequence[Any]) -> Tensor:
             "or 'imagenet', or another net"
         )
     maps = [sample.gt_sem_seg.data for sample in data_samples]
+    for sample, labels in zip(data_samples, maps, strict=True):
+        expected = _padded_size(sample) or tuple(maps[0].shape[-2:])
+        if tuple(labels.shape[-2:]) != expected:
+            raise ValueError(
+                f'the label map {sample.get("seg_map_path")} is '
+                f'{tuple(labels.shape[-2:])} (height, width) behind the '
+                f'pipeline, and its image {expected}: look at the two files, '
+                'which must be of one size.'
+            )
     return torch.stack(maps).squeeze(1).long()
+
+
+def _padded_size(sample: Any) -> tuple[int, int] | None:
+    """Height and width of a training image, as its label map must be."""
+    shape, padding = sample.get('img_shape'), sample.get('padding_size')
+    if shape is None or padding is None:
+        return None
+    left, right, top, bottom = padding
+    return shape[0] + top + bottom, shape[1] + left + right
 
 
 def check_labels(

@@ -48,6 +48,7 @@ CHECKS = [
     'sequential_cached-2',
     'sequential_cached_apart-2',
     'validation_of_modules-2',
+    'memories_of_ctc-2',
 ]
 # What a rank ends with where that is not success.
 ENDS = {'killed_rank-2': {1: 'exit code -9'}}

@@ -97,6 +97,7 @@ def run(name: str, folder: Path, timeout: float = 120) -> list[str]:
 
 def main() -> None:
     """Run the checks named on the command line, all without one."""
+    import checks_ctc  # noqa: F401
     import checks_failures  # noqa: F401
     import checks_gradients
     import checks_layerwise  # noqa: F401

@@ -4,7 +4,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmlocal.engine.hooks.local_loss_hook import _wrapper_problems
+from mmlocal.engine.hooks.local_loss_hook import (
+    _wrapper_problems,
+    frozen_modules,
+)
 
 
 def test_log_shows_every_local_value(cfg, run, tmp_path):
@@ -46,6 +49,14 @@ def test_class_count_must_agree_with_the_model(cfg, run):
     cfg['model']['backbone']['local_heads']['num_classes'] = 12
     with pytest.raises(ValueError, match='write num_classes=10'):
         run(cfg, 'classes')
+
+
+@pytest.mark.parametrize(('stages', 'frozen'), [(0, []), (1, [0])])
+def test_modules_without_weights_to_train_are_found(helpers, stages, frozen):
+    model = helpers.build(
+        helpers.segmentor_cfg(['layer2.0', 'layer3.0'], frozen_stages=stages)
+    )
+    assert frozen_modules(model) == frozen
 
 
 class _Ddp(torch.nn.parallel.DistributedDataParallel):

@@ -62,3 +62,30 @@ def test_valid_labels_pass():
     check_labels(torch.tensor([0, 3]), 4)
     check_labels(torch.tensor([[0, 255], [3, 255]]), 4, 255)
     check_labels(torch.rand(2, 4), 4)
+
+
+def test_a_label_map_of_another_size_than_its_image_is_named():
+    from mmengine.structures import PixelData
+    from mmseg.models import SegDataPreProcessor
+    from mmseg.structures import SegDataSample
+
+    def sample(name, height):
+        labels = torch.zeros(1, height, 6, dtype=torch.uint8)
+        sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
+        sample.set_metainfo({'seg_map_path': name})
+        return sample
+
+    preprocessor = SegDataPreProcessor(size=(8, 8))
+    images = [torch.zeros(3, 5, 6) for _ in range(2)]
+    good = [sample('a.png', 5), sample('b.png', 5)]
+    batch = {'inputs': images, 'data_samples': good}
+    samples = preprocessor(batch, training=True)['data_samples']
+    assert pixel_labels(samples).shape == (2, 8, 8)
+
+    bad = [sample('a.png', 4), sample('b.png', 4)]
+    batch = {'inputs': images, 'data_samples': bad}
+    samples = preprocessor(batch, training=True)['data_samples']
+    with pytest.raises(
+        ValueError, match=r'a\.png is \(7, 8\).*image \(8, 8\)'
+    ):
+        pixel_labels(samples)

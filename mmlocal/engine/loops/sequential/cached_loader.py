@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from mmlocal.random_state import kept_random_state
 
 
 class CachedBatch(NamedTuple):
@@ -150,19 +151,6 @@ class _Collate:
     def __call__(self, pairs: list[tuple[Any, Tensor]]) -> CachedBatch:
         items, features = zip(*pairs, strict=True)
         return CachedBatch(self.collate(list(items)), torch.stack(features))
-
-
-@contextmanager
-def kept_random_state() -> Iterator[None]:
-    """What is drawn in here moves no one's random state."""
-    states = random.getstate(), np.random.get_state()
-    try:
-        # Items are drawn on the CPU.
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
 
 
 def arrays(value: Any) -> Iterator[np.ndarray]:

@@ -18,6 +18,7 @@ from mmengine.utils import ProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mmlocal.random_state import kept_random_state
 from mmlocal.step import local_backbone, unwrap
 
 from .cached_loader import (
@@ -25,7 +26,6 @@ from .cached_loader import (
     LoaderTwins,
     SeededDataset,
     arrays,
-    kept_random_state,
 )
 from .feature_file import FeatureFile
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .inference import Prediction, View
+from .views import Prediction, View
 
 WHITE, BLACK, GREY, LIGHT = (255,) * 3, (20,) * 3, (110,) * 3, (232,) * 3
 BLUE = (66, 118, 184)
@@ -75,32 +76,39 @@ def draw_modules(
     classes: Sequence[str] | None,
     palette: Sequence[Sequence[int]] | None,
     top: int = 5,
+    tile: int = TILE,
 ) -> np.ndarray:
     """Each module's own prediction above what it keeps of the image.
 
     Args:
-        prediction (Prediction): With ``modules``.
+        prediction (Prediction): With ``modules``; its ``truth``, if there is
+            one, stands below the image.
         classes (Sequence[str], optional): Names.
         palette (Sequence, optional): A color for each class.
         top (int): How many classes of a classification. Defaults to 5.
+        tile (int): Pixels of an image's longer side. Defaults to 300.
     """
-    image = prediction.seen
+    image, truth = prediction.seen, prediction.truth
     views: list[View] = [*prediction.modules, prediction]
     maps = [view.labels for view in views if view.labels is not None]
     colors = _colors(palette, max([int(m.max()) + 1 for m in maps] or [1]))
-    size = _fit(image, TILE)
+    size = _fit(image, tile)
     width = max(size[0], 260)
-    legend = None
+    cells = [('as the network gets it', _resize(image, size))]
+    if isinstance(truth, np.ndarray):
+        # Pixels that are no class, and ignored, are black.
+        shades = np.vstack([colors, np.zeros((1, 3), np.uint8)])
+        known = np.minimum(truth, len(colors))
+        drawn = _overlay(image, known, shades, size, 0.75)
+        cells.append(('ground truth', Image.fromarray(drawn)))
+        maps.append(truth[truth < len(colors)])
+    elif truth is not None:
+        cells.append(('ground truth', _message(_name(classes, truth), width)))
     if maps:
         together = np.concatenate([labels.ravel() for labels in maps])
         legend = _legend(together, classes, colors, size[1], shares=False)
-    columns = [
-        _Column(
-            'the image',
-            [('as the network gets it', _resize(image, size)), ('', legend)],
-            width,
-        )
-    ]
+        cells.append(('', legend))
+    columns = [_Column('the image', cells, width)]
     count = len(views)
     for number, view in enumerate(views, 1):
         last = view is prediction
@@ -119,13 +127,8 @@ def draw_modules(
         )
         title = f'module {number} of {count}' + ', the network' * last
         caption = 'predicts' + f', before {view.name}' * (not last)
-        columns.append(
-            _Column(
-                title,
-                [(caption, seen), ('rebuilds', rebuilt)],
-                width,
-            )
-        )
+        cells = [(caption, seen), ('rebuilds', rebuilt)]
+        columns.append(_Column(title, cells, width))
     return np.asarray(_grid(columns))
 
 
@@ -138,10 +141,12 @@ class _Column(NamedTuple):
 
 
 def _grid(columns: list[_Column]) -> Image.Image:
-    """Columns with as many cells, side by side."""
+    """Columns side by side, their cells in rows."""
     heights = [
         max((tile.height for _, tile in row if tile), default=0)
-        for row in zip(*(column.cells for column in columns), strict=True)
+        for row in zip_longest(
+            *(column.cells for column in columns), fillvalue=('', None)
+        )
     ]
     width = sum(column.width + MARGIN for column in columns) + MARGIN
     height = 48 + sum(h + 36 for h in heights if h)
@@ -152,7 +157,7 @@ def _grid(columns: list[_Column]) -> Image.Image:
         draw.text((x, MARGIN), column.title, BLACK, _font(17, bold=True))
         y = 44
         for (caption, tile), cell_height in zip(
-            column.cells, heights, strict=True
+            column.cells, heights, strict=False
         ):
             if tile:
                 draw.text((x, y), caption, GREY, _font(14))
@@ -193,6 +198,7 @@ def _legend(
     found, counts = np.unique(labels, return_counts=True)
     order = np.argsort(-counts)
     rows = max(1, (height - 8) // 24)
+    height = min(height, 24 * len(found) + 8)
     blocks = -(-len(found) // rows)
     canvas = Image.new('RGB', (196 * blocks, height), WHITE)
     draw = ImageDraw.Draw(canvas)

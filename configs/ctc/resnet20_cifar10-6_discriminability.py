@@ -1,0 +1,2 @@
+_base_ = 'resnet20_cifar10-6_transferability.py'
+model = dict(head=dict(preset='discriminability'))

@@ -1,0 +1,2 @@
+_base_ = 'resnext32-16x4d_cifar100_transferability.py'
+model = dict(head=dict(preset='discriminability'))

@@ -1,0 +1,2 @@
+_base_ = 'wrn-28-4_cifar100_transferability.py'
+model = dict(head=dict(preset='discriminability'))

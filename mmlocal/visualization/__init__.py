@@ -1,0 +1,14 @@
+"""What a network and its modules see in an image, and pictures of it."""
+
+from .drawing import draw_classification, draw_modules, draw_segmentation
+from .views import Prediction, View, predictions_of, to_images
+
+__all__ = [
+    'Prediction',
+    'View',
+    'draw_classification',
+    'draw_modules',
+    'draw_segmentation',
+    'predictions_of',
+    'to_images',
+]
