@@ -25,6 +25,9 @@ from mmengine.registry import Registry
 
 from mmlocal.utils import quiet_imports
 
+# Of mmpretrain, in `mmlocal.models`.
+_EXTENSIONS = ('backbones.layerwise_resnet', 'classifiers', 'heads')
+
 
 class _Models(Registry):
     """Imports what extends mmpretrain when such a type is asked for.
@@ -36,7 +39,7 @@ class _Models(Registry):
         found = super().get(key)
         if found is None and find_spec('mmpretrain'):
             with quiet_imports():
-                for part in 'classifiers', 'heads':
+                for part in _EXTENSIONS:
                     import_module(f'mmlocal.models.{part}')
             found = super().get(key)
         return found

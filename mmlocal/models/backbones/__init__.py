@@ -1,11 +1,8 @@
 """The wrapper that cuts a backbone, and backbones that no mm library has.
 
-Those that are made of one of a library that is not installed are left out.
+:class:`.layerwise_resnet.LayerwiseResNet` extends one of mmpretrain, and is
+imported when it is asked for.
 """
-
-from importlib.util import find_spec
-
-from mmlocal.utils import quiet_imports
 
 from .cifar_convnet import CIFARConvNet
 from .cifar_densenet import CIFARDenseNet
@@ -26,9 +23,3 @@ __all__ = [
     'LayerwiseVGG',
     'LocalSupervisedBackbone',
 ]
-
-if find_spec('mmpretrain'):
-    with quiet_imports():
-        from .layerwise_resnet import LayerwiseResNet
-
-    __all__ += ['LayerwiseResNet']

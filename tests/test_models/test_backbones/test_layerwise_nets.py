@@ -7,7 +7,8 @@ import pytest
 import torch
 from mmengine.model import BaseModule
 
-from mmlocal.models.backbones import LayerwiseResNet, LayerwiseVGG
+from mmlocal.models.backbones import LayerwiseVGG
+from mmlocal.models.backbones.layerwise_resnet import LayerwiseResNet
 from mmlocal.models.backbones.layerwise_vgg import LayerwiseBlock
 
 WIDTHS = {

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from mmlocal.registry import MODELS
 
-__all__ = ['MultiViewClassifier', 'MultiViewDataPreprocessor']
-
 
 @MODELS.register_module()
 class MultiViewDataPreprocessor(ClsDataPreprocessor):
