@@ -27,6 +27,7 @@ CHECKS = [
     'gradients_that_are_predicted-2',
     'gradients_of_pairs-2',
     'prototypes-2',
+    'gradients_of_each_block-2',
     'traffic-2',
     'no_traffic_while_accumulating-2',
     'waiting_for_one_module-2',

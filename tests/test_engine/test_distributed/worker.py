@@ -101,6 +101,7 @@ def main() -> None:
     import checks_failures  # noqa: F401
     import checks_forward_forward  # noqa: F401
     import checks_gradients
+    import checks_layerwise  # noqa: F401
     import checks_order  # noqa: F401
     import checks_runner  # noqa: F401
     import checks_sequential  # noqa: F401

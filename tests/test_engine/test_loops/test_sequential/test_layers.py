@@ -115,8 +115,15 @@ def test_validation_while_the_classifier_trains(cfg, loops):
             found.append(sorted(metrics))
 
     cfg['custom_hooks'].append(Look())
-    loops.train(cfg)
+    _, recorder = loops.train(cfg, look=look)
     assert len(found) == 4
+    # Validation leaves nothing in eval mode that was not.
+    drops = [training for _, training in recorder.seen]
+    assert drops == [
+        [stage == phase for stage in range(3)]
+        for phase in range(4)
+        for _ in range(4)
+    ]
     assert found[0] == ['accuracy/top1', 'module_1/accuracy/top1']
     assert found[2] == found[3]
     for index in (1, 2, 3):
