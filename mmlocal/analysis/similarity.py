@@ -21,8 +21,7 @@ from .measure import Measure, Reading, Values
 class CKA(Measure):
     """Linear centred kernel alignment of modules, 0 to 1.
 
-    See :func:`mmlocal.models.losses.cka`. With fewer images than numbers in a
-    feature, values are too high: compare those of equal ``num_images``.
+    See :func:`mmlocal.models.losses.cka`.
 
     Values: ``modules``, a row a module with its alignment to each module of
     the same network; with another network, ``reference``, a row a module with
@@ -31,14 +30,22 @@ class CKA(Measure):
 
     Args:
         num_images (int): Of all classes alike. Defaults to 2048.
+        unbiased (bool): False is the plain estimator, by which any two
+            features of more numbers than images are alike. Defaults to True.
         split (str): 'val' or 'train'. Defaults to 'val'.
     """
 
     name = 'cka'
     references = True
 
-    def __init__(self, num_images: int = 2048, split: str = 'val'):
+    def __init__(
+        self,
+        num_images: int = 2048,
+        unbiased: bool = True,
+        split: str = 'val',
+    ):
         self.num_images = num_images
+        self.unbiased = unbiased
         self.split = split
 
     @property
@@ -51,10 +58,18 @@ class CKA(Measure):
     ) -> Values:
         """Measure."""
         own = kernels(features)
-        values = {'modules': _table(own, own)}
+        values = {'modules': self._table(own, own)}
         if reference is not None:
-            values['reference'] = _table(own, kernels(reference))
+            values['reference'] = self._table(own, kernels(reference))
         return values
+
+    def _table(
+        self, rows: list[Tensor], columns: list[Tensor]
+    ) -> list[list[float | None]]:
+        table = [
+            [cka(u, v, self.unbiased).item() for v in columns] for u in rows
+        ]
+        return [[None if math.isnan(v) else v for v in row] for row in table]
 
 
 @MEASURES.register_module()
@@ -110,10 +125,3 @@ def kernels(features: Features) -> list[Tensor]:
         # Centred, for the sake of rounding: the product is in float32.
         found.append(linear_kernel(rows - rows.mean(0)).double())
     return found
-
-
-def _table(
-    rows: list[Tensor], columns: list[Tensor]
-) -> list[list[float | None]]:
-    table = [[cka(u, v).item() for v in columns] for u in rows]
-    return [[None if math.isnan(v) else v for v in row] for row in table]

@@ -86,26 +86,50 @@ def nhsic(kernel_u: Tensor, kernel_v: Tensor, eps: float = 1e-5) -> Tensor:
     return (inverse(kernel_u) * inverse(kernel_v).T).sum()
 
 
-def cka(kernel_u: Tensor, kernel_v: Tensor) -> Tensor:
+def cka(kernel_u: Tensor, kernel_v: Tensor, unbiased: bool = False) -> Tensor:
     r"""Centred kernel alignment.
 
     .. math::
-        \mathrm{CKA} = \frac{\langle \tilde K_U, \tilde K_V \rangle}
-            {\|\tilde K_U\| \|\tilde K_V\|}, \quad \tilde K = H K H
+        \mathrm{CKA} = \frac{\mathrm{HSIC}(K_U, K_V)}
+            {\sqrt{\mathrm{HSIC}(K_U, K_U) \mathrm{HSIC}(K_V, K_V)}}, \quad
+        \mathrm{HSIC}(K, L) = \langle H K H, H L H \rangle
 
     Of linear kernels it does not change when features are rotated or scaled.
     From `Similarity of Neural Network Representations Revisited
-    <https://arxiv.org/abs/1905.00414>`_.
+    <https://arxiv.org/abs/1905.00414>`_. With fewer samples than numbers in a
+    feature any two features come out alike; the unbiased estimator of HSIC
+    (`Nguyen et al., eq. 3 <https://arxiv.org/abs/2010.15327>`_) mends that.
 
     Args:
         kernel_u (Tensor): (m, m).
         kernel_v (Tensor): (m, m), of the same samples.
+        unbiased (bool): Defaults to False.
 
     Returns:
-        Tensor: Scalar in [0, 1]; NaN where features are constant.
+        Tensor: Scalar in [0, 1], unbiased also a little outside; NaN where
+        features are constant.
+
+    Raises:
+        ValueError: If there are fewer than 4 samples, unbiased.
     """
-    kernel_u, kernel_v = centred(kernel_u), centred(kernel_v)
-    return (kernel_u * kernel_v).sum() / (kernel_u.norm() * kernel_v.norm())
+    hsic = _unbiased_hsic if unbiased else _hsic
+    norms = hsic(kernel_u, kernel_u) * hsic(kernel_v, kernel_v)
+    return hsic(kernel_u, kernel_v) / norms.sqrt()
+
+
+def _hsic(kernel_u: Tensor, kernel_v: Tensor) -> Tensor:
+    return (centred(kernel_u) * centred(kernel_v)).sum()
+
+
+def _unbiased_hsic(kernel_u: Tensor, kernel_v: Tensor) -> Tensor:
+    """But for a factor that cancels in :func:`cka`."""
+    m = len(kernel_u)
+    if m < 4:
+        raise ValueError(f'unbiased HSIC needs 4 samples, not {m}.')
+    others = 1 - torch.eye(m).to(kernel_u)
+    u, v = kernel_u * others, kernel_v * others
+    sums = u.sum() * v.sum() / ((m - 1) * (m - 2))
+    return (u * v).sum() + sums - 2 / (m - 2) * (u.sum(0) * v.sum(0)).sum()
 
 
 def centred(kernel: Tensor) -> Tensor:

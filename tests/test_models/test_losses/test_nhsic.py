@@ -1,5 +1,7 @@
 """nHSIC and CKA against their definitions, written out in numpy."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -116,6 +118,30 @@ def test_cka_of_a_rotated_scaled_copy_is_one():
     rotation = torch.linalg.qr(features(7, 7, seed=3)).Q
     value = cka(linear_kernel(u), linear_kernel(3 * u @ rotation + 1))
     assert value.item() == pytest.approx(1)
+
+
+def test_unbiased_cka_of_independent_features_is_zero():
+    u, v = features(40, 4000, seed=1), features(40, 4000, seed=2)
+    kernels = linear_kernel(u), linear_kernel(v)
+    assert cka(*kernels) > 0.9
+    assert abs(cka(*kernels, unbiased=True)) < 0.1
+    assert cka(kernels[0], kernels[0], unbiased=True).item() == 1
+
+
+def test_unbiased_hsic_is_its_mean_over_different_samples():
+    """Over all 4 samples i, j, q, r that differ, as HSIC is defined."""
+    m = 6
+    k, n = linear_kernel(features(m, seed=1)), linear_kernel(features(m, 3))
+
+    def definition(k, n):
+        terms = [
+            k[i, j] * (n[i, j] + n[q, r] - 2 * n[i, q])
+            for i, j, q, r in permutations(range(m), 4)
+        ]
+        return sum(terms)
+
+    expected = definition(k, n) / (definition(k, k) * definition(n, n)) ** 0.5
+    torch.testing.assert_close(cka(k, n, unbiased=True), expected)
 
 
 def test_cka_of_a_constant_is_undefined():
