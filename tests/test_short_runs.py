@@ -57,7 +57,7 @@ def test_run(name, tmp_path):
     assert runner.iter == 2
     (log,) = tmp_path.glob('*/*.log')
     text = log.read_text()
-    assert ('local_0.loss_task' in text) == (not name.startswith('e2e/'))
+    assert ('local_0.loss_' in text) == (not name.startswith('e2e/'))
     assert 'mIoU' in text or 'accuracy/top1' in text
     (scalars,) = tmp_path.glob('*/vis_data/scalars.json')
     metric = 'mIoU' if 'mIoU' in text else 'accuracy/top1'
@@ -68,7 +68,7 @@ def test_run(name, tmp_path):
         path for path in tmp_path.glob('*.pth') if 'best' not in path.name
     ]
     state = torch.load(checkpoint, weights_only=False)['state_dict']
-    assert any(key.startswith('backbone.layer1.0') for key in state)
+    assert any(key.startswith('backbone.layer') for key in state)
     pictures = {path.name for path in tmp_path.glob('*/vis_data/vis_image/*')}
     if name.startswith('infopro/'):
         assert any(each.startswith('local_modules') for each in pictures)

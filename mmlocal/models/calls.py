@@ -80,10 +80,12 @@ class Calls:
         # May come in the middle of a training step: on an accelerator, and
         # where autocast would keep fake copies of weights.
         weight = next(backbone.parameters(), torch.empty(0))
+        # Where weights take no memory, there is no autocast.
+        device = 'cpu' if weight.is_meta else weight.device.type
         try:
             with (
                 plain_eval(backbone),
-                torch.autocast(weight.device.type, enabled=False),
+                torch.autocast(device, enabled=False),
                 FakeTensorMode(allow_non_fake_inputs=True),
                 torch.no_grad(),
             ):

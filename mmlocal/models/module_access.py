@@ -148,7 +148,7 @@ class ModuleAccess:
 
         Raises:
             ValueError: If there is no such module, or a head needs the
-                gradient of the module behind it.
+                gradient of the module behind it or the store of those before.
         """
         if index is not None and not self._is_end(index):
             self._check_alone(index)
@@ -180,7 +180,8 @@ class ModuleAccess:
 
         Raises:
             ValueError: If there is no such module, a head needs the gradient
-                of the module behind it, or the backbone is no chain.
+                of the module behind it or the store of those before, or the
+                backbone is no chain.
         """
         self._check_alone(index)
         if (feat is None) != (index == 0):
@@ -257,6 +258,14 @@ class ModuleAccess:
                     'modules train one at a time: train all at once '
                     "(train_cfg.type='EpochBasedTrainLoop'), or choose "
                     'another head.'
+                )
+            if head.needs_store:
+                raise ValueError(
+                    f'local_heads: {type(head).__name__} needs what the '
+                    'heads of the modules before have found out in the same '
+                    'step, and they do not run when modules train one at a '
+                    "time: train all at once (train_cfg.type='EpochBased"
+                    "TrainLoop'), or choose another head."
                 )
 
     def _run(

@@ -65,6 +65,9 @@ class FFClassifier(BaseModel):
         ...         input_shape=(1, 28, 28)))
     """
 
+    # What its backbone takes in is no function of the image alone.
+    alters_inputs = True
+
     def __init__(
         self,
         backbone: dict,

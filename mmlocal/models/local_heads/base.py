@@ -49,12 +49,15 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
 
     Attributes:
         needs_gradient (bool): Whether :meth:`feedback` is called.
+        needs_store (bool): Whether :meth:`loss` reads what heads before it
+            have stored in the same step.
         runs_module (bool): Whether the head calls ``run_module`` of the
             step. The backbone has to be a
             :class:`~mmlocal.models.chain.Chain` then.
     """
 
     needs_gradient = False
+    needs_store = False
     runs_module = False
 
     def __init__(self, boundary: Boundary, init_cfg: dict | None = None):

@@ -103,7 +103,8 @@ class SigPropHead(LocalHead):
         self.cap_by_class = cap_by_class
         self.single_forward = single_forward
         self.project = None
-        if boundary.index == 0:
+        self.needs_store = boundary.index > 0
+        if not self.needs_store:
             size = boundary.feature_size((image_size, image_size))
             self.project = SignalInput(num_classes, boundary.channels, size)
 
@@ -216,8 +217,7 @@ class SigPropHead(LocalHead):
             raise ValueError(
                 'local_heads: SigPropHead gets its signal from the modules '
                 'before, which have given none: write a SigPropHead for each '
-                "of them, and train all at once (train_cfg.type='EpochBased"
-                "TrainLoop')."
+                'of them.'
             )
         return step.store[SIGNAL]
 

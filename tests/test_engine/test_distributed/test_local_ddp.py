@@ -26,6 +26,7 @@ CHECKS = [
     'early_on_all_ranks-2',
     'gradients_that_are_predicted-2',
     'gradients_of_pairs-2',
+    'gradients_of_signals-2',
     'prototypes-2',
     'gradients_of_each_block-2',
     'traffic-2',

@@ -124,9 +124,8 @@ def test_top_left_needs_none(helpers):
     assert learn(helpers, 'top-left').prototypes is None
 
 
-@pytest.mark.parametrize('loop', ['together', 'sequential'])
-def test_resume_keeps_prototypes_and_losses(helpers, run, tmp_path, loop):
-    cfg = {
+def settings(tmp_path):
+    return {
         'model': model_cfg('average-mixture'),
         'work_dir': str(tmp_path),
         'default_scope': 'mmpretrain',
@@ -148,8 +147,13 @@ def test_resume_keeps_prototypes_and_losses(helpers, run, tmp_path, loop):
             SeedEpochs(),
         ],
         'randomness': {'seed': 3},
-        'experiment_name': f'{tmp_path.name}_{loop}',
+        'experiment_name': tmp_path.name,
     }
+
+
+@pytest.mark.parametrize('loop', ['together', 'sequential'])
+def test_resume_keeps_prototypes_and_losses(run, tmp_path, loop):
+    cfg = settings(tmp_path)
     if loop == 'sequential':
         cfg['train_cfg'] = {'type': 'mmlocal.SequentialTrainLoop', 'epochs': 2}
     whole, losses = run(cfg, 'whole', work_dir=str(tmp_path / 'whole'))
@@ -161,6 +165,18 @@ def test_resume_keeps_prototypes_and_losses(helpers, run, tmp_path, loop):
     for key, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[key], value), key
     assert whole.model.embedding.known
+
+
+def test_stored_features_are_refused(run, tmp_path):
+    """An image has no feature without its label."""
+    cfg = settings(tmp_path)
+    cfg['train_cfg'] = {
+        'type': 'mmlocal.SequentialTrainLoop',
+        'epochs': 1,
+        'cache': 'disk',
+    }
+    with pytest.raises(ValueError, match='remove cache'):
+        run(cfg, 'cached')
 
 
 def test_refused(helpers):

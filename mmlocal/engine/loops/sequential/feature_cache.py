@@ -95,9 +95,15 @@ class FeatureCache:
 
         Raises:
             ValueError: If the backbone is no chain, images are drawn at
-                random without ``as_drawn``, batches are mixed, or the disk
-                is too small.
+                random without ``as_drawn``, batches are mixed, the disk is
+                too small, or the backbone sees more than the image.
         """
+        if getattr(self.model, 'alters_inputs', False):
+            raise ValueError(
+                f'train_cfg.cache: {type(self.model).__name__} puts labels '
+                'into its images, other ones in each epoch, so that no '
+                'module has one output for an image: remove cache.'
+            )
         self.dataset: Dataset = self.twins.dataset
         if self.as_drawn:
             (seed,) = _from_rank_0(self.runner.seed)
