@@ -107,7 +107,7 @@ def test_batch_mode_on_few_measures(run, capsys):
     'args, kwargs, message',
     [
         (['--set', 'probe.lr=1'], {}, '--set probe: write transfer.KEY'),
-        ([], {'target': 'mnist'}, 'there is no config mnist: write a path'),
+        ([], {'target': 'omniglot'}, 'there is no config omniglot'),
         (['--set', 'transfer.steps=1'], {}, "no argument 'steps'"),
     ],
 )
