@@ -236,3 +236,37 @@ def test_short_run(name, tmp_path):
     assert f'module_{layers}/{metric}: ' in text
     has_classifier = heads[0].net is not None
     assert (f'module_1/{metric}: ' in text) == has_classifier
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'e2e/lw-resnet18_cifar10',
+        *(f'layerwise/lw-resnet18_cifar10_{loss}' for loss in LOSSES),
+        'layerwise/lw-resnet18_cifar10_ce_sequential',
+        'layerwise/lw-resnet18_cifar10_dgl',
+        'layerwise/lw-resnet18_cifar10_infopro',
+    ],
+)
+def test_settings_of_the_comparison(name, tmp_path):
+    """They reach the net wherever it is, and fit the loop."""
+    settings = ROOT.parent / 'benchmarks/settings/cifar10_layerwise.py'
+    leaf = tmp_path / 'leaf.py'
+    path = str(ROOT / f'{name}.py')
+    leaf.write_text(f'_base_ = [{path!r}]\n{settings.read_text()}')
+    cfg = Config.fromfile(leaf)
+    backbone = cfg.model.backbone
+    net = backbone.get('backbone', backbone)
+    assert net.type == 'mmlocal.LayerwiseResNet'
+    assert 8 * net.base_channels == cfg.model.head.in_channels == 128
+    lengths = {'max_epochs': 4}
+    if name.endswith('_sequential'):
+        lengths = {'epochs': 2, 'head_epochs': 2}
+    for key in 'max_epochs', 'epochs', 'head_epochs':
+        assert cfg.train_cfg.get(key) == lengths.get(key)
+    is_layerwise = name.startswith('layerwise/') and (
+        backbone.local_heads.type == 'mmlocal.LayerwiseHead'
+    )
+    heads = backbone.get('local_heads', {})
+    assert heads.get('max_features') == (512 if is_layerwise else None)
+    assert cfg.optim_wrapper.optimizer == {'type': 'Adam', 'lr': 5e-4}

@@ -10,7 +10,12 @@ model = dict(
         input_shape=(3, 32, 32),
     )
 )
-optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
+# The twin's rate, 0.1, is too high for local heads that pool to 2048 values.
+optim_wrapper = dict(
+    type='mmlocal.LocalOptimWrapper',
+    optimizer=dict(_delete_=True, type='Adam', lr=1e-3),
+)
+param_scheduler = [dict(type='MultiStepLR', milestones=[6], gamma=0.2)]
 custom_hooks = [dict(type='mmlocal.LocalLossHook')]
 # Read only when distributed.
 model_wrapper_cfg = dict(type='mmlocal.LocalDistributedDataParallel')
