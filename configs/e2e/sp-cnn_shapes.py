@@ -6,12 +6,12 @@ _base_ = [
 ]
 model = dict(backbone=dict(image_size=24), head=dict(num_classes=5))
 train_dataloader = dict(
-    batch_size=32, dataset=dict(num_images=2000, image_size=(24, 24))
+    batch_size=32, dataset=dict(num_images=5000, image_size=(24, 24))
 )
-val_dataloader = dict(dataset=dict(num_images=500, image_size=(24, 24)))
+val_dataloader = dict(dataset=dict(num_images=1000, image_size=(24, 24)))
 test_dataloader = val_dataloader
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adam', lr=1e-3))
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adam', lr=3e-3))
 param_scheduler = [
-    dict(type='mmlocal.WarmupCosineLR', warmup=1, warmup_lr=1e-4)
+    dict(type='mmlocal.WarmupCosineLR', warmup=1, warmup_lr=3e-4)
 ]
 randomness = dict(seed=0)

@@ -159,6 +159,9 @@ class Simulator:
 
         A weight that depends on the place among the boundaries, which is not
         known yet, is taken at its largest.
+
+        Raises:
+            ValueError: If such a head cannot be tried alone.
         """
         cut = self.points.valid[name]
         cfgs = self.setting.head_cfgs
@@ -170,6 +173,12 @@ class Simulator:
         if key not in self._heads:
             (self._heads[key],) = self._build_heads(cfg, [cut.boundary])
         head = self.adopt(self._heads[key])
+        if head.runs_module:
+            raise ValueError(
+                f'model.backbone.local_heads: {type(head).__name__} runs its '
+                'module a second time, and is none that can be tried at one '
+                'cut alone: such steps are not planned.'
+            )
         if binds(head):
             inner = self.backbone.backbone
             chain = Chain(inner, [name], self.backbone.calls)

@@ -149,6 +149,18 @@ def test_heads_that_learn_from_the_next_module(config):
     assert planner.measure(split).peak == pytest.approx(expected, rel=0.01)
 
 
+def test_heads_that_run_their_module(config):
+    cfg = config('resnet')
+    cfg['model']['backbone'] |= {
+        'backbone': {'type': 'mmlocal.CIFARResNet', 'depth': 8},
+        'local_heads': {'type': 'mmlocal.SigPropHead', 'num_classes': 10},
+        'local_end': True,
+    }
+    simulator = Simulator(Setting(cfg, device='cpu'))
+    with pytest.raises(ValueError, match='SigPropHead runs .*not planned'):
+        simulator.trial_head('layer2.0')
+
+
 @pytest.mark.parametrize(
     ('train_cfg', 'cached'),
     [

@@ -9,7 +9,7 @@ model = dict(
             type='mmlocal.SigPropHead',
             num_classes=5,
             image_size=24,
-            target='soft',
+            target='hard',
         ),
         local_end=True,
         input_shape=(3, 24, 24),
