@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -106,9 +107,9 @@ class Probe(Measure):
                 values.setdefault(key, []).append(value)
         return values
 
+    @abstractmethod
     def probe(self, train: Features, val: Features, index: int) -> Chosen:
         """Train and test a head on one module."""
-        raise NotImplementedError
 
 
 @MEASURES.register_module()
