@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from mmlocal.config import innermost_dataset
 from mmlocal.models.local_heads.targets import class_labels, pixel_labels
 from mmlocal.models.tracing import plain_eval
 from mmlocal.random_state import kept_random_state
@@ -44,13 +45,16 @@ class Source:
         loader = self._loader('val')
         self.batch_size = batch_size or loader.get('batch_size', 1)
         self._datasets: dict[str, Any] = {}
+        self._chosen: dict[tuple, list[int]] = {}
 
     def dataset(self, split: str) -> Any:
         """The data set of 'train' or 'val'; built once."""
         if split not in self._datasets:
             cfg = self._loader(split)['dataset']
             if split == 'train':
-                cfg = _with_pipeline(cfg, _pipeline(self._loader('val')))
+                seen = innermost_dataset(self._loader('val')['dataset'])
+                pipeline = seen.get('pipeline', [])
+                cfg = {**innermost_dataset(cfg), 'pipeline': pipeline}
             scope = self.cfg.get('default_scope') or 'mmengine'
             with DefaultScope.overwrite_default_scope(scope):
                 self._datasets[split] = DATASETS.build(cfg)
@@ -60,9 +64,11 @@ class Source:
         """The images of a reading, in order."""
         dataset = self.dataset(reading.split)
         even = reading.group is not None
-        indices = choose(dataset, reading.num_images, even)
+        key = reading.split, reading.num_images, even
+        if key not in self._chosen:  # reads the labels of all images
+            self._chosen[key] = choose(dataset, reading.num_images, even)
         return DataLoader(
-            Subset(dataset, indices),
+            Subset(dataset, self._chosen[key]),
             self.batch_size,
             collate_fn=pseudo_collate,
         )
@@ -94,16 +100,26 @@ class Extractor:
         self.taps = taps
         self.source = source
         self.folder = folder
+        self._read: dict[Reading, Features] = {}
 
     def read(self, reading: Reading) -> Features:
-        """Run the model over the images of a reading.
+        """What the model makes of the images of a reading.
 
-        It runs in eval mode and without gradient; modes and random states
-        are afterwards as before.
+        Equal readings are made once: the weights must not change meanwhile.
 
         Raises:
             ValueError: If features or labels of different images have
                 different shapes.
+        """
+        if reading not in self._read:
+            self._read[reading] = self._run(reading)
+        return self._read[reading]
+
+    def _run(self, reading: Reading) -> Features:
+        """Run the model over the images of a reading.
+
+        It runs in eval mode and without gradient; modes and random states
+        are afterwards as before.
         """
         from rich.progress import track
 
@@ -151,20 +167,6 @@ class Extractor:
         if labels is not None:
             rows[_LABELS] = labels.cpu().numpy()
         return rows
-
-
-class KeptExtractor(Extractor):
-    """Keeps what it has read, of a network that others are compared to."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._kept: dict[Reading, Features] = {}
-
-    def read(self, reading: Reading) -> Features:
-        """As of :class:`Extractor`, once for equal readings."""
-        if reading not in self._kept:
-            self._kept[reading] = super().read(reading)
-        return self._kept[reading]
 
 
 class Table:
@@ -232,17 +234,3 @@ def _tell_of_sketch(feat: Tensor) -> None:
             f'{SKETCH:,}',
             logger='current',
         )
-
-
-def _pipeline(loader: Mapping[str, Any]) -> Any:
-    dataset = loader['dataset']
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset.get('pipeline', [])
-
-
-def _with_pipeline(dataset: Mapping[str, Any], pipeline: Any) -> Any:
-    """The innermost data set of wrappers, seen through another pipeline."""
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return {**dataset, 'pipeline': pipeline}

@@ -8,8 +8,7 @@ from typing import Any
 from mmlocal.registry import MEASURES
 
 from .extract import Extractor
-from .features import Features
-from .measure import Measure, Reading, Values
+from .measure import Measure, Values
 
 
 def measure_modules(
@@ -17,7 +16,7 @@ def measure_modules(
     extractor: Extractor,
     reference: Extractor | None = None,
 ) -> dict[str, Values]:
-    """Measure the modules of a model; equal readings are made once.
+    """Measure the modules of a model.
 
     Args:
         measures (Iterable[Measure]): What.
@@ -28,24 +27,15 @@ def measure_modules(
     Returns:
         dict[str, Values]: By name of the measure.
     """
-    seen: dict[tuple[bool, Reading], Features] = {}
-
-    def read(of: Extractor, reading: Reading) -> Features:
-        key = of is reference, reading
-        if key not in seen:
-            seen[key] = of.read(reading)
-        return seen[key]
-
     found = {}
     for measure in measures:
         readings = measure.readings
         features: dict[str, Any] = {
-            name: read(extractor, reading)
-            for name, reading in readings.items()
+            name: extractor.read(reading) for name, reading in readings.items()
         }
         if measure.references:
             (reading,) = readings.values()
-            features['reference'] = reference and read(reference, reading)
+            features['reference'] = reference and reference.read(reading)
         found[measure.name] = measure.measure(**features)
     return found
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmlocal.apis import cli
+from mmlocal.apis.commands import one_line_errors
 from mmlocal.models.label_embedding import METHODS, LabelEmbedding
 from mmlocal.registry import MODELS
 
@@ -157,12 +158,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
     MMLogger.get_instance('mmengine', log_level='WARNING')
-    try:
+    with one_line_errors(parser):
         cfg = Config.fromfile(args.config)
         cli.check_data(cfg, cli.LOADERS)
         draw(embeddings(cfg, args.image), args.out)
-    except (ValueError, FileNotFoundError) as error:
-        parser.exit(2, f'{parser.prog}: error: {error}\n')
     print(f'written: {args.out}')
 
 

@@ -23,10 +23,10 @@ from mmlocal.analysis import (
     build_measures,
     measure_modules,
 )
-from mmlocal.analysis.extract import KeptExtractor
 from mmlocal.analysis.record import MeasureFile
 from mmlocal.apis import cli
 from mmlocal.apis.checkpoints import load_weights
+from mmlocal.apis.commands import one_line_errors
 from mmlocal.apis.zoo import get_model
 
 # Weights as they are before training.
@@ -181,7 +181,7 @@ def _reference(
     cuts = None if taps.outputs else taps.boundaries
     other = Taps(model, cuts, taps.outputs)
     _load(model, checkpoint, args.seed)
-    return KeptExtractor(model, other, source, Path(folder))
+    return Extractor(model, other, source, Path(folder))
 
 
 def _load(model: nn.Module, path: str, seed: int) -> dict[str, Any]:
@@ -236,10 +236,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
     MMLogger.get_instance('mmengine', log_level='WARNING')
-    try:
+    with one_line_errors(parser):
         run(args, Console())
-    except (ValueError, FileNotFoundError) as error:
-        parser.exit(2, f'{parser.prog}: error: {error}\n')
 
 
 if __name__ == '__main__':

@@ -26,6 +26,7 @@ from mmlocal.analysis.tradeoff import (
 from mmlocal.analysis.transfer import DriftingTransfer, TransferProbe
 from mmlocal.apis import cli
 from mmlocal.apis.checkpoints import load_weights
+from mmlocal.apis.commands import one_line_errors
 from mmlocal.apis.zoo import FOLDER, get_model
 
 DATASETS = FOLDER / 'configs/_base_/datasets'
@@ -267,10 +268,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
     MMLogger.get_instance('mmengine', log_level='WARNING')
-    try:
+    with one_line_errors(parser):
         run(args, Console())
-    except (ValueError, FileNotFoundError) as error:
-        parser.exit(2, f'{parser.prog}: error: {error}\n')
 
 
 if __name__ == '__main__':
