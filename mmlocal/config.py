@@ -88,6 +88,13 @@ def has_hook(hooks: Iterable[Mapping[str, Any]] | None, name: str) -> bool:
     return any(type_name(hook['type']) == name for hook in hooks or ())
 
 
+def innermost_dataset(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The data set below wrappers such as RepeatDataset."""
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
 def trained_model(model: Mapping[str, Any]) -> Mapping[str, Any]:
     """The model below a wrapper for test-time augmentation."""
     return model.get('module', model)

@@ -177,7 +177,6 @@ def _fits(value: Any, annotation: Any) -> bool:
         isinstance(value, kind)
         and not (isinstance(value, bool) and kind is not bool)
         or (kind is float and type(value) is int)
-        or (isinstance(value, str) and kind is typing.Sequence)
         for kind in kinds
     )
 

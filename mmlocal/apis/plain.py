@@ -7,7 +7,12 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from mmlocal.config import is_wrapped, type_name, wrapper_kind
+from mmlocal.config import (
+    innermost_dataset,
+    is_wrapped,
+    type_name,
+    wrapper_kind,
+)
 
 # What belongs together: a Runner takes a group whole or not at all.
 TRAINING = (
@@ -121,7 +126,9 @@ def plain_config(cfg: Config) -> tuple[Config, list[str]]:
         notes += mapped
     if plain.get('test_dataloader'):
         # mmseg's inference_model reads it here.
-        plain.test_pipeline = _innermost(plain.test_dataloader).pipeline
+        plain.test_pipeline = innermost_dataset(
+            plain.test_dataloader.dataset
+        ).pipeline
     plain.load_from, plain.resume = None, False
     return Config(plain), notes
 
@@ -178,7 +185,7 @@ def _replace_test_data(
         return
     from .zoo import dataset_meta
 
-    dataset = _innermost(loader)
+    dataset = innermost_dataset(loader.dataset)
     kind = DATASETS.get(plain.get('default_scope'))
     if kind is None or _own_types(dataset.pipeline):
         raise ValueError(
@@ -202,14 +209,6 @@ def _replace_test_data(
             type=kind, metainfo=meta, pipeline=dataset.pipeline, test_mode=True
         )
     )
-
-
-def _innermost(loader: ConfigDict) -> ConfigDict:
-    """The data set below wrappers such as RepeatDataset."""
-    dataset = loader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    return dataset
 
 
 def _drop(

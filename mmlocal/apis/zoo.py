@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mmengine.config import Config
 from mmengine.fileio import load
 
+from mmlocal.config import innermost_dataset
+
 from .releases import RELEASES, load_release, no_weights
 
 if TYPE_CHECKING:
@@ -182,8 +184,7 @@ def dataset_meta(cfg: Config) -> dict[str, Any]:
     from mmlocal.utils import quiet_imports
 
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
+    dataset = innermost_dataset(dataset)
     meta = dict(dataset.get('metainfo') or {})
     scope = cfg.get('default_scope', 'mmengine')
     kind = dataset.get('type')

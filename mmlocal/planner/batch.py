@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from mmengine.registry import DATASETS
 
-from mmlocal.config import find_type, type_name
+from mmlocal.config import find_type, innermost_dataset, type_name
 
 # Which transform fixes the size of what it hands on, and in which key.
 # mm writes crops as (height, width), scales as (width, height).
@@ -56,9 +56,8 @@ def image_size_of(cfg: dict) -> tuple[int, int]:
     size = (cfg['model'].get('data_preprocessor') or {}).get('size')
     if size is not None:
         return _pair(size)
-    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
+    loader = cfg.get('train_dataloader') or {}
+    dataset = innermost_dataset(loader.get('dataset') or {})
     drawn = dataset.get('image_size') or _default_image_size(dataset)
     if drawn is not None:
         return _pair(drawn)

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mmlocal.config import innermost_dataset
 from mmlocal.registry import HOOKS
 from mmlocal.step import unwrap
 
@@ -91,7 +92,7 @@ class ClassPrototypeHook(Hook):
                 'val_dataloader, which have no augmentation, and there is '
                 'none: write its pipeline=[...].'
             )
-        return _innermost(validation['dataset'])['pipeline']
+        return innermost_dataset(validation['dataset'])['pipeline']
 
 
 def _with_pipeline(dataset: Dataset, pipeline: list[dict]) -> Dataset:
@@ -108,10 +109,4 @@ def _with_pipeline(dataset: Dataset, pipeline: list[dict]) -> Dataset:
             'pipeline that ClassPrototypeHook could replace: write its '
             'as_published=True.'
         )
-    return dataset
-
-
-def _innermost(dataset: dict) -> dict:
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
     return dataset
