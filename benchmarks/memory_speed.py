@@ -33,8 +33,8 @@ from mmengine.logging import MMLogger
 
 from mmlocal.apis import cli
 from mmlocal.models.cut_points import Split
-from mmlocal.planner import Planner, Setting, Simulator
-from mmlocal.planner.trial import Trial
+from mmlocal.planner import Planner, Simulator, TrainingSetting
+from mmlocal.planner.real_steps import RealSteps
 
 MODES = {'': None, '-block': 'block', '-selective': 'selective'}
 # Modules one at a time, and whether from stored features.
@@ -71,7 +71,7 @@ def compare(
     crop = args.crop_size and tuple(args.crop_size)
     amp = True if args.amp else None
     try:
-        setting = Setting(cfg, args.batch_size, crop, amp, where)
+        setting = TrainingSetting(cfg, args.batch_size, crop, amp, where)
         methods = plan(setting, args.methods, args.max_modules)
     except ValueError as error:
         sys.exit(f'memory_speed.py: {error}')
@@ -131,7 +131,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def plan(
-    setting: Setting, wanted: Sequence[str] | None, max_modules: int
+    setting: TrainingSetting, wanted: Sequence[str] | None, max_modules: int
 ) -> list[Method]:
     """The best split for each method, by the planner.
 
@@ -190,14 +190,14 @@ class Bench:
     """Runs methods for real.
 
     Args:
-        setting (Setting): What is trained.
+        setting (TrainingSetting): What is trained.
         where (str): Device.
         compiled (bool): Compile the stages of the backbone.
     """
 
-    def __init__(self, setting: Setting, where: str, compiled: bool):
+    def __init__(self, setting: TrainingSetting, where: str, compiled: bool):
         self.setting, self.where, self.compiled = setting, where, compiled
-        self._trials: dict[str, Trial] = {}
+        self._trials: dict[str, RealSteps] = {}
         if compiled:
             # Blocks share the code of their forward, and one behind the
             # limit would silently run as it is.
@@ -250,18 +250,20 @@ class Bench:
             trial.model.to('cpu')
         _release()
 
-    def _trial(self, name: str) -> Trial:
+    def _trial(self, name: str) -> RealSteps:
         # Compiled code goes with a cut, eager code does for all of them.
         key = name if self.compiled else ''
         if key not in self._trials:
-            self._trials[key] = Trial(self.setting, self.where, self.compiled)
+            self._trials[key] = RealSteps(
+                self.setting, self.where, self.compiled
+            )
         return self._trials[key]
 
 
 def header(
     path: str,
     args: argparse.Namespace,
-    setting: Setting,
+    setting: TrainingSetting,
     where: str,
     argv: Sequence[str] | None,
 ) -> str:

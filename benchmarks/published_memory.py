@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mmlocal.models.cut_points import Split
-from mmlocal.planner import Setting, Simulator
+from mmlocal.planner import Simulator, TrainingSetting
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 UNITS = {'GiB': 2**30, 'GB': 10**9}
@@ -102,7 +102,7 @@ def main() -> None:
 def predict(row: Row) -> int:
     """Bytes of one step."""
     cfg = Config.fromfile(CONFIGS / f'{row.config}.py')
-    simulator = Simulator(Setting(cfg, row.batch_size))
+    simulator = Simulator(TrainingSetting(cfg, row.batch_size))
     split = simulator.own_split
     if row.block:
         split = Split(split.boundaries, ('block',))

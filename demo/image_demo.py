@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmlocal.apis import cli, commands
+from mmlocal.apis import cli
 from mmlocal.apis.inference import Predictor
 from mmlocal.visualization import (
     Prediction,
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the tool."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    with commands.one_line_errors(parser):
+    with cli.one_line_errors(parser):
         run(args)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mmengine.config.utils import MODULE2PACKAGE
 
-from .utils import register_names
+from .apis.names import register_names
 from .version import __version__
 
 __all__ = [

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
+from mmengine.config import ConfigDict
 from mmengine.registry import Registry
 
 from .config_check import check_config
@@ -138,3 +139,23 @@ def build_partition(boundaries: Mapping[str, Any]) -> Callable:
         )
     check_config({**options, 'type': partition}, 'model.backbone.boundaries')
     return partition(**options)
+
+
+def plain_model(model: Mapping[str, Any]) -> ConfigDict:
+    """The model without local training.
+
+    Args:
+        model (Mapping): Config of a model.
+
+    Returns:
+        ConfigDict: The same, with every ``LocalSupervisedBackbone`` replaced
+        by the backbone in it.
+    """
+    if is_wrapped(model):
+        model = model['backbone']
+    return ConfigDict(
+        {
+            key: plain_model(value) if isinstance(value, Mapping) else value
+            for key, value in model.items()
+        }
+    )

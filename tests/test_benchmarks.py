@@ -61,14 +61,14 @@ def test_predictions_are_what_is_counted(memory_speed, tmp_path):
 
 @pytest.mark.slow
 def test_out_of_memory_ends_one_row(memory_speed, tmp_path, monkeypatch):
-    time = memory_speed.Trial.time
+    time = memory_speed.RealSteps.time
 
     def full(self, split, *args):
         if split.boundaries:
             raise torch.OutOfMemoryError('tried to allocate')
         return time(self, split, *args)
 
-    monkeypatch.setattr(memory_speed.Trial, 'time', full)
+    monkeypatch.setattr(memory_speed.RealSteps, 'time', full)
     run(memory_speed, tmp_path, '--methods', 'k2', 'e2e-block')
     rows = table_of(tmp_path)
     assert list(rows) == ['e2e', 'e2e-block', 'k2']
@@ -83,7 +83,7 @@ def test_other_errors_are_not_taken_for_it(
     def broken(*args):
         raise RuntimeError('shapes differ')
 
-    monkeypatch.setattr(memory_speed.Trial, 'time', broken)
+    monkeypatch.setattr(memory_speed.RealSteps, 'time', broken)
     with pytest.raises(RuntimeError, match='shapes differ'):
         run(memory_speed, tmp_path, '--methods', 'e2e')
 

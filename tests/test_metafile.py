@@ -8,7 +8,7 @@ import yaml
 from mmengine.hub import get_config
 from modelindex.load_model_index import load
 
-from mmlocal.apis.releases import RELEASES
+from mmlocal.apis.zoo.releases import RELEASES
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path.parent.name for path in ROOT.glob('configs/*/*.yml'))

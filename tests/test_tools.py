@@ -16,8 +16,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmlocal.apis import cpu_ranks
-from mmlocal.apis.checkpoints import load_checkpoint
+from mmlocal.apis import cli
+from mmlocal.apis.cli import cpu_ranks
+from mmlocal.apis.zoo.checkpoints import load_checkpoint
 from mmlocal.partition import MemoryBalanced
 
 ROOT = Path(__file__).parents[1]
@@ -92,7 +93,7 @@ def test_options_reach_the_config():
     ],
 )
 def test_amp(config, wrapper, monkeypatch):
-    monkeypatch.setattr(TRAIN.cli, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(cli.run, 'get_device', lambda: 'cuda')
     plain, amp = parse(TRAIN, config), parse(TRAIN, config, '--amp')
     assert amp.optim_wrapper == {**plain.optim_wrapper, 'type': wrapper}
     # Twice is as good as once.
@@ -101,7 +102,7 @@ def test_amp(config, wrapper, monkeypatch):
 
 
 def test_amp_on_cpu_is_for_local_training_only(monkeypatch, capsys):
-    monkeypatch.setattr(TRAIN.cli, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(cli.run, 'get_device', lambda: 'cpu')
     local = parse(TRAIN, SEG, '--amp')
     assert local.optim_wrapper.type == 'mmlocal.LocalAmpOptimWrapper'
     message = error(capsys, TRAIN, E2E, '--amp')

@@ -8,8 +8,8 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from mmlocal.apis import commands
-from mmlocal.apis.releases import RELEASES, download, no_weights
+from mmlocal.apis import cli
+from mmlocal.apis.zoo.releases import RELEASES, download, no_weights
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if not args.names:
         print('\n'.join(RELEASES))
-    with commands.one_line_errors(parser):
+    with cli.one_line_errors(parser):
         for name in args.names:
             if name not in RELEASES:
                 raise ValueError(no_weights(name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from mmlocal.apis import commands
+from mmlocal.apis import cli
 from mmlocal.apis.export import export_config
 
 
@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('config', help='path, or name in the model zoo')
     parser.add_argument('out', help='the file to write, *.py')
     args = parser.parse_args(argv)
-    with commands.one_line_errors(parser):
+    with cli.one_line_errors(parser):
         print(export_config(args.config, args.out))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from mmlocal.apis import cli, commands
+from mmlocal.apis import cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         help='of the images; 224 224 by default',
     )
     args = parser.parse_args(argv)
-    with commands.one_line_errors(parser):
-        from mmlocal.apis.onnx import export_onnx
+    with cli.one_line_errors(parser):
+        from mmlocal.apis.export.onnx import export_onnx
 
         out = export_onnx(args.config, args.checkpoint, args.out, args.size)
         print(out)

@@ -21,9 +21,9 @@ from mmlocal.planner import (
     MAX_MODULES,
     Planner,
     Row,
-    Setting,
     Simulator,
     StepReport,
+    TrainingSetting,
     config_lines,
     describe_floor,
     parse_budget,
@@ -105,7 +105,9 @@ def plan(cfg: Config, args: Namespace, console: Console) -> None:
     """Compare, answer, write."""
     crop = tuple(args.crop_size) if args.crop_size else None
     with console.status('building the model') as status:
-        setting = Setting(cfg, args.batch_size, crop, args.amp, args.device)
+        setting = TrainingSetting(
+            cfg, args.batch_size, crop, args.amp, args.device
+        )
         simulator = Simulator(setting)
         planner = Planner(simulator, status.update)
         budget = args.budget and parse_budget(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from mmlocal.apis import cli, commands
+from mmlocal.apis import cli
 from mmlocal.apis.export import publish_model
 
 
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         'out', help='NAME.pth; date and hash are added to the name'
     )
     args = parser.parse_args(argv)
-    with commands.one_line_errors(parser):
+    with cli.one_line_errors(parser):
         print(publish_model(args.checkpoint, args.out))
 
 

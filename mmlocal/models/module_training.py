@@ -10,7 +10,7 @@ from torch.autograd.graph import Node
 
 from mmlocal.step import LocalStep, Stopped, activate
 
-from .finished import graph_nodes
+from .freed_outputs import graph_nodes
 from .local_heads.base import LocalHead
 
 

@@ -124,11 +124,11 @@ class _PlannedPartition(metaclass=ABCMeta):
             if known['for'] == key:
                 print_log(f'boundaries as in {path}', logger='current')
                 return known['split']
-        from mmlocal.planner import Planner, Setting, Simulator, report
+        from mmlocal.planner import Planner, Simulator, TrainingSetting, report
 
         print_log('planning where to cut for memory ...', logger='current')
         with _random_numbers_kept():
-            setting = Setting(cfg)
+            setting = TrainingSetting(cfg)
             if setting.checkpointing is not None:
                 raise ValueError(_both_checkpointing(self))
             planner = Planner(Simulator(setting))

@@ -1,23 +1,17 @@
 """What a split costs, on fake tensors, with no GPU."""
 
 from . import report
-from .planner import (
-    MAX_MODULES,
-    Planner,
-    Row,
-    config_lines,
-    describe_floor,
-    parse_budget,
-    warnings_of,
-)
-from .setting import Setting
+from .advice import config_lines, describe_floor, warnings_of
+from .budget import parse_budget
+from .planner import MAX_MODULES, Planner, Row
 from .simulator import Simulator, StepReport
+from .training_setting import TrainingSetting
 
 __all__ = [
     'MAX_MODULES',
     'Planner',
     'Row',
-    'Setting',
+    'TrainingSetting',
     'Simulator',
     'StepReport',
     'config_lines',

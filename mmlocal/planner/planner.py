@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from mmlocal.config import LOCAL_BACKBONE, has_hook
 from mmlocal.models.checkpointing import MODES
 from mmlocal.models.cut_points import Split
 
 from .profile import profile
 from .search import Plan, Search
-from .setting import Setting
 from .simulator import Simulator, StepReport
 
-UNITS = {
-    'B': 1,
-    'KB': 10**3,
-    'MB': 10**6,
-    'GB': 10**9,
-    'TB': 10**12,
-    'KIB': 2**10,
-    'MIB': 2**20,
-    'GIB': 2**30,
-    'TIB': 2**40,
-}
 # Of the best plans by prediction, how many are run in full.
 TRIES = 3
 MAX_MODULES = 6
@@ -264,106 +250,3 @@ class Planner:
 
 def _peak(report: StepReport) -> int:
     return report.peak
-
-
-def parse_budget(text: str | int | float, end_to_end: int) -> int:
-    """Bytes.
-
-    Args:
-        text (str | int | float): '10GiB', '9.5 GB', bytes, or a fraction of
-            end to end's memory as 0.5 or '50%'.
-        end_to_end (int): Bytes.
-
-    Raises:
-        ValueError: If it is no size.
-    """
-    message = (
-        f"budget {text!r} is no size; write '10GiB' or '800MB', or a "
-        "fraction of end to end's memory, as 0.5 or '50%'."
-    )
-    match = re.fullmatch(
-        r'\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*|%)\s*', str(text)
-    )
-    if match is None:
-        raise ValueError(message)
-    number, unit = float(match[1]), match[2].upper()
-    if unit == '%':
-        number, unit = number / 100, ''
-    if unit:
-        if unit not in UNITS:
-            raise ValueError(message)
-        size = number * UNITS[unit]
-    else:
-        size = number * end_to_end if number <= 1 else number
-    if size < 1:
-        raise ValueError(message)
-    return int(size)
-
-
-def config_lines(report: StepReport, setting: Setting, base: str) -> str:
-    """What to write into a config for a plan.
-
-    Args:
-        report (StepReport): Of the plan.
-        setting (Setting): What was planned. Lines for a config that does not
-            train locally yet are a config of their own.
-        base (str): Path of the config.
-    """
-    modes = list(report.split.checkpointing)
-    mode = modes[0] if len(set(modes)) == 1 else modes
-    lines = [
-        f'boundaries={list(report.split.boundaries)!r}',
-        f'checkpointing={mode!r}',
-    ]
-    before = after = ''
-    if not setting.is_local:
-        if not report.split.boundaries and not any(modes):
-            return 'end to end fits: no change is needed'
-        lines = [
-            '_delete_=True',
-            f'type={LOCAL_BACKBONE!r}',
-            'backbone=_base_.model.backbone',
-            *lines,
-            f'local_heads=dict({_arguments(setting.proposed_heads)})',
-        ]
-        hooks = list(setting.hooks)
-        if not has_hook(hooks, 'LocalLossHook'):
-            hooks.append({'type': 'mmlocal.LocalLossHook'})
-        wrapper = 'mmlocal.LocalDistributedDataParallel'
-        before = f'_base_ = {base!r}\n'
-        after = (
-            f'\noptim_wrapper = dict(type={setting.optim_cfg["type"]!r})\n'
-            f'custom_hooks = {hooks!r}\n'
-            f'model_wrapper_cfg = dict(type={wrapper!r})'
-        )
-    body = '\n'.join(f'        {line},' for line in lines)
-    model = f'model = dict(\n    backbone=dict(\n{body}\n    ))'
-    return before + model + after
-
-
-def _arguments(values: dict) -> str:
-    return ', '.join(f'{key}={value!r}' for key, value in values.items())
-
-
-def describe_floor(report: StepReport, top: int = 3) -> str:
-    """The largest parts of a plan's peak."""
-    parts = sorted(report.bands.items(), key=lambda item: -item[1])[:top]
-    return ', '.join(f'{name} {size / 2**30:.2f} GiB' for name, size in parts)
-
-
-def warnings_of(reports: Iterable[StepReport]) -> list[str]:
-    """What a user should know of the reports, once each."""
-    found: dict[str, None] = {}
-    for report in reports:
-        for path, size in report.unread.items():
-            found[
-                f'{path} of the backbone stays in memory ({size / 2**20:.0f} '
-                'MiB) and no head reads it: leave it out of out_indices '
-                '(and shift in_index of the heads).'
-            ] = None
-        for name in report.guessed:
-            found[
-                f'{name} has no fake implementation and ran on zeros: slow, '
-                'and its output may have another size with real data.'
-            ] = None
-    return list(found)

@@ -14,7 +14,7 @@ from mmengine.model import ModuleList
 from torch import Tensor
 
 from mmlocal.models.cut_points import Split
-from mmlocal.models.finished import graph_nodes
+from mmlocal.models.freed_outputs import graph_nodes
 from mmlocal.models.module_training import ModuleTraining, ask_for_gradient
 from mmlocal.step import LocalStep
 

@@ -49,7 +49,7 @@ from .recorder import (
     Moment,
     Recorder,
 )
-from .setting import Setting
+from .training_setting import TrainingSetting
 
 # What CUDA's caching allocator rounds a block up to.
 CUDA_GRANULARITY = 512
@@ -93,7 +93,7 @@ class Simulator:
     that moment only.
 
     Args:
-        setting (Setting): What is trained, and how.
+        setting (TrainingSetting): What is trained, and how.
 
     Attributes:
         points (CutPoints): Of the backbone.
@@ -101,7 +101,7 @@ class Simulator:
         can_checkpoint (bool): Whether the backbone has blocks.
     """
 
-    def __init__(self, setting: Setting):
+    def __init__(self, setting: TrainingSetting):
         self.setting = setting
         self.mode: FakeTensorMode | None = fake_mode()
         init_default_scope(setting.scope)

@@ -16,7 +16,7 @@ from mmlocal.engine.runner import LocalRunner
 from mmlocal.models.cut_points import CutPoints
 from mmlocal.partition import MemoryBalanced, MemoryBudget
 from mmlocal.partition.memory import FILE
-from mmlocal.planner import Planner, Setting, Simulator
+from mmlocal.planner import Planner, Simulator, TrainingSetting
 from mmlocal.registry import MODELS
 
 SHAPE = (3, 32, 32)
@@ -66,7 +66,7 @@ def run(cfg, work_dir):
 def test_planned_once_a_run(cfg, tmp_path, monkeypatch):
     """The plan is the planner's, is kept, and leaves the weights alone."""
     first = run(cfg, tmp_path).model
-    planner = Planner(Simulator(Setting(cfg)))
+    planner = Planner(Simulator(TrainingSetting(cfg)))
     expected = planner.balanced(3).split
     assert first.backbone.boundaries == list(expected.boundaries)
     kept = json.loads((tmp_path / FILE).read_text())
@@ -95,7 +95,7 @@ def test_a_budget_chooses_checkpointing_too(cfg, tmp_path):
         'budget': 0.6,
     }
     model = run(cfg, tmp_path).model
-    planner = Planner(Simulator(Setting(cfg)))
+    planner = Planner(Simulator(TrainingSetting(cfg)))
     found, fits = planner.within(int(0.6 * planner.end_to_end.peak))
     assert fits
     assert model.backbone.boundaries == list(found.split.boundaries)
@@ -210,7 +210,7 @@ def test_without_the_runner_it_is_said_what_to_write(cfg, tmp_path):
 def test_the_config_may_be_given_by_hand(cfg, tmp_path):
     points = CutPoints(MODELS.build(cfg.model.backbone.backbone), SHAPE)
     by_config = MemoryBalanced(2, config=cfg.to_dict())(points)
-    planner = Planner(Simulator(Setting(cfg)))
+    planner = Planner(Simulator(TrainingSetting(cfg)))
     expected = list(planner.balanced(2).split.boundaries)
     assert list(by_config.boundaries) == expected
     assert MemoryBudget(1.0, config=cfg.to_dict())(points).boundaries == []

@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import pytest
 
-from mmlocal.planner import Setting, Simulator
+from mmlocal.planner import Simulator, TrainingSetting
 
 TOKENS = {'type': 'mmlocal.GreedyHead', 'net': 'linear', 'num_classes': 10}
 CIFAR_HEAD = {'type': 'mmlocal.InfoProHead', 'num_classes': 10}
@@ -118,6 +118,6 @@ def simulate(helpers):
 
     def make(net, **options):
         options = {'device': 'cpu', **options}
-        return Simulator(Setting(_config(helpers, net), **options))
+        return Simulator(TrainingSetting(_config(helpers, net), **options))
 
     return make

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mmlocal.planner.batch import batch_size_of, image_size_of, task_of
-from mmlocal.planner.setting import Setting
+from mmlocal.planner.training_setting import TrainingSetting
 
 
 def cfg_of(*transforms, **model):
@@ -56,9 +56,9 @@ def test_settings_that_cannot_be_planned(config):
     cfg = config('resnet')
     cfg['optim_wrapper'] = {'type': 'mmlocal.LocalOptimWrapper'}
     with pytest.raises(ValueError, match='optim_wrapper.optimizer'):
-        Setting(cfg)
+        TrainingSetting(cfg)
     cfg['optim_wrapper'] = {'type': 'ApexOptimWrapper', 'optimizer': {}}
     with pytest.raises(ValueError, match='not .ApexOptimWrapper'):
-        Setting(cfg)
+        TrainingSetting(cfg)
     with pytest.raises(ValueError, match="neither 'cuda' nor 'cpu'"):
-        Setting(config('resnet'), device='tpu')
+        TrainingSetting(config('resnet'), device='tpu')

@@ -8,14 +8,14 @@ from mmengine.config import Config
 from mmlocal.models.cut_points import Split
 from mmlocal.planner import (
     Planner,
-    Setting,
     Simulator,
+    TrainingSetting,
     config_lines,
     parse_budget,
     report,
     warnings_of,
 )
-from mmlocal.planner.trial import Trial
+from mmlocal.planner.real_steps import RealSteps
 from mmlocal.registry import MODELS
 
 GIB = 2**30
@@ -31,7 +31,7 @@ def planner(config, kept):
     if not kept:
         cfg = config('resnet')
         cfg['model']['backbone']['backbone']['depth'] = 14
-        setting = Setting(cfg, batch_size=16, device='cpu')
+        setting = TrainingSetting(cfg, batch_size=16, device='cpu')
         kept['resnet'] = Planner(Simulator(setting))
     return kept['resnet']
 
@@ -76,7 +76,7 @@ def test_largest_batch_where_the_optimizer_holds_the_peak(config):
     cfg = config('resnet')
     cfg['model']['head']['in_channels'] = 64
     cfg['model']['head']['num_classes'] = 100_000
-    simulator = Simulator(Setting(cfg, batch_size=1, device='cpu'))
+    simulator = Simulator(TrainingSetting(cfg, batch_size=1, device='cpu'))
     split = Split([], [None])
     one, two = (simulator.measure(split, n).peak for n in (1, 2))
     assert two < 1.001 * one
@@ -139,13 +139,13 @@ def test_heads_that_learn_from_the_next_module(config):
         'local_heads': {'type': 'mmlocal.DNIHead', 'hidden_channels': 8},
         'local_end': True,
     }
-    setting = Setting(cfg, device='cpu')
+    setting = TrainingSetting(cfg, device='cpu')
     planner = Planner(Simulator(setting))
     rows = planner.compare(2)
     assert {row.name for row in rows} == {'end to end', 'K=2'}
     assert len(planner.unavailable) == 2
     split = planner.balanced(2).split
-    expected = Trial(setting).measure(split).peak
+    expected = RealSteps(setting).measure(split).peak
     assert planner.measure(split).peak == pytest.approx(expected, rel=0.01)
 
 
@@ -156,7 +156,7 @@ def test_heads_that_run_their_module(config):
         'local_heads': {'type': 'mmlocal.SigPropHead', 'num_classes': 10},
         'local_end': True,
     }
-    simulator = Simulator(Setting(cfg, device='cpu'))
+    simulator = Simulator(TrainingSetting(cfg, device='cpu'))
     with pytest.raises(ValueError, match='SigPropHead runs .*not planned'):
         simulator.trial_head('layer2.0')
 
@@ -169,7 +169,7 @@ def test_heads_that_run_their_module(config):
     ],
 )
 def test_a_config_is_planned_by_its_schedule(config, train_cfg, cached):
-    setting = Setting(config('resnet') | {'train_cfg': train_cfg})
+    setting = TrainingSetting(config('resnet') | {'train_cfg': train_cfg})
     planner = Planner(Simulator(setting))
     split = Split(['layer2.0'], [None, None])
     expected = planner.one_at_a_time(split, cached)
@@ -180,7 +180,7 @@ def test_a_config_is_planned_by_its_schedule(config, train_cfg, cached):
 def test_what_the_table_does_not_know_of_a_schedule(config):
     train_cfg = {'type': 'mmlocal.ReplayTrainLoop', 'max_epochs': 1}
     planner = Planner(
-        Simulator(Setting(config('resnet') | {'train_cfg': train_cfg}))
+        Simulator(TrainingSetting(config('resnet') | {'train_cfg': train_cfg}))
     )
     split = Split(['layer2.0'], [None, None])
     assert planner.own_row(split).report == planner.measure(split)
@@ -192,7 +192,7 @@ def test_modules_without_a_loss_are_not_planned(config):
     cfg['model']['backbone'] |= {'boundaries': ['layer2.0']}
     cfg['model']['backbone']['local_heads'] = []
     with pytest.raises(ValueError, match='delayed gradients, are not plan'):
-        Setting(cfg)
+        TrainingSetting(cfg)
 
 
 def test_table_json_and_picture(planner, tmp_path):
@@ -220,7 +220,7 @@ def test_a_config_that_knows_nothing_of_mmlocal(config, tmp_path):
     cfg = config('deeplab')
     cfg['model']['backbone'] = cfg['model']['backbone']['backbone']
     cfg['optim_wrapper']['type'] = 'OptimWrapper'
-    setting = Setting(cfg, device='cpu')
+    setting = TrainingSetting(cfg, device='cpu')
     planner = Planner(Simulator(setting))
     assert not setting.is_local
     assert setting.proposed_heads['num_classes'] == 4
@@ -229,7 +229,7 @@ def test_a_config_that_knows_nothing_of_mmlocal(config, tmp_path):
     cfg['custom_hooks'] = [{'type': 'EMAHook'}]
     base = tmp_path / 'base.py'
     Config(cfg).dump(base)
-    setting = Setting(Config.fromfile(base), device='cpu')
+    setting = TrainingSetting(Config.fromfile(base), device='cpu')
     lines = config_lines(best, setting, str(base))
     (tmp_path / 'local.py').write_text(lines)
     local = Config.fromfile(tmp_path / 'local.py')
@@ -259,7 +259,7 @@ def test_warnings_name_outputs_and_operators(planner):
 def test_deeplabv3_r101():
     """The figures that this library is for: 4 images of 512x1024."""
     cfg = Config.fromfile('configs/infopro/deeplabv3_r101_cityscapes.py')
-    planner = Planner(Simulator(Setting(cfg, batch_size=4)))
+    planner = Planner(Simulator(TrainingSetting(cfg, batch_size=4)))
     whole = planner.end_to_end.peak
     assert whole == pytest.approx(16.4 * GIB, rel=0.03)
     ranked = planner.search.ranked(2)

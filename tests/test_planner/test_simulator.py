@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmlocal.fake_tensors import FakeOps
 from mmlocal.models.cut_points import Split
-from mmlocal.planner import Setting, Simulator
-from mmlocal.planner.trial import Trial
+from mmlocal.planner import Simulator, TrainingSetting
+from mmlocal.planner.real_steps import RealSteps
 
 NETS = ['resnet', 'vit', 'deeplab'] + [
     pytest.param(net, marks=pytest.mark.slow)
@@ -21,8 +21,8 @@ NETS = ['resnet', 'vit', 'deeplab'] + [
 @pytest.mark.parametrize('amp', [False, True])
 @pytest.mark.parametrize('net', NETS)
 def test_predictions_are_what_real_steps_allocate(config, net, amp):
-    setting = Setting(config(net), amp=amp, device='cpu')
-    fake, real = Simulator(setting), Trial(setting)
+    setting = TrainingSetting(config(net), amp=amp, device='cpu')
+    fake, real = Simulator(setting), RealSteps(setting)
     names = fake.candidates
     cuts = [names[len(names) // 3], names[-2]]
     cases = [(cuts, None), (cuts, 'selective')]
@@ -37,7 +37,7 @@ def test_predictions_are_what_real_steps_allocate(config, net, amp):
 @pytest.mark.parametrize('net', ['resnet', 'vit'])
 def test_the_real_count_is_the_allocators(config, net):
     """Counted by operator; the allocator sees kernels' scratch as well."""
-    real = Trial(Setting(config(net), batch_size=32, device='cpu'))
+    real = RealSteps(TrainingSetting(config(net), batch_size=32, device='cpu'))
     split = Split([], [None])
     counted = real.measure(split)
     real.prepare(split)
@@ -121,7 +121,7 @@ def test_bands_add_up_and_modules_follow_each_other(simulate):
 
 def test_outputs_that_nobody_reads_are_named(simulate, config):
     cfg = config('deeplab')
-    simulator = Simulator(Setting(cfg, device='cpu'))
+    simulator = Simulator(TrainingSetting(cfg, device='cpu'))
     found = simulator.measure(Split(['layer3.0'], [None, None])).unread
     # The heads read the last two, and the next module reads the second.
     assert found == {'outs[0]': 4 * 8 * 8**2 * 4}
@@ -133,7 +133,7 @@ def test_gradients_of_one_module_at_a_time(config):
     peaks = []
     for step in ('iteration', 'module'):
         cfg['optim_wrapper']['step'] = step
-        simulator = Simulator(Setting(cfg, batch_size=1, device='cpu'))
+        simulator = Simulator(TrainingSetting(cfg, batch_size=1, device='cpu'))
         course = simulator.measure(split, keep=True).course
         peaks.append(max(m.bands.get('gradients', 0) for m in course))
     assert peaks[1] < peaks[0]
@@ -141,9 +141,13 @@ def test_gradients_of_one_module_at_a_time(config):
 
 def test_ema_is_a_second_copy_of_the_weights(config):
     cfg = config('resnet')
-    plain = Simulator(Setting(cfg, device='cpu')).measure(Split([], [None]))
+    plain = Simulator(TrainingSetting(cfg, device='cpu')).measure(
+        Split([], [None])
+    )
     cfg['custom_hooks'] = [{'type': 'EMAHook'}]
-    ema = Simulator(Setting(cfg, device='cpu')).measure(Split([], [None]))
+    ema = Simulator(TrainingSetting(cfg, device='cpu')).measure(
+        Split([], [None])
+    )
     extra = ema.peak - plain.peak
     assert extra == plain.bands['parameters']
 
@@ -162,8 +166,8 @@ def test_weights_by_place_and_branches_that_are_off(config):
     cfg = config('resnet')
     heads = cfg['model']['backbone']['local_heads']
     heads['task_weight'] = (0.0, 1.0)
-    setting = Setting(cfg, device='cpu')
-    fake, real = Simulator(setting), Trial(setting)
+    setting = TrainingSetting(cfg, device='cpu')
+    fake, real = Simulator(setting), RealSteps(setting)
     split = Split(['layer1.2', 'layer2.2'], [None] * 3)
     assert fake.measure(split).peak == real.measure(split).peak
     trained = [
@@ -178,9 +182,9 @@ def test_weights_by_place_and_branches_that_are_off(config):
 def test_frozen_stages(config):
     cfg = config('deeplab')
     cfg['model']['backbone']['backbone']['frozen_stages'] = 1
-    setting = Setting(cfg, device='cpu')
+    setting = TrainingSetting(cfg, device='cpu')
     split = Split(['layer3.0'], [None, None])
-    expected = Trial(setting).measure(split).peak
+    expected = RealSteps(setting).measure(split).peak
     assert Simulator(setting).measure(split).peak == expected
 
 
@@ -195,8 +199,8 @@ def test_one_module_at_a_time(config, net, cached):
         cfg['model'].pop('auxiliary_head')
         cfg['model']['backbone']['backbone']['out_indices'] = (3,)
         cfg['model']['decode_head']['in_index'] = 0
-    setting = Setting(cfg, device='cpu')
-    fake, real = Simulator(setting), Trial(setting)
+    setting = TrainingSetting(cfg, device='cpu')
+    fake, real = Simulator(setting), RealSteps(setting)
     names = fake.candidates
     split = Split([names[len(names) // 3], names[-2]], [None] * 3)
     for index in range(3):

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmlocal.apis import cli
-from mmlocal.apis.aux_cost import ModuleCost, aux_cost, total
+from mmlocal.planner.aux_cost import ModuleCost, aux_cost, total
 
 
 def make_parser() -> ArgumentParser:

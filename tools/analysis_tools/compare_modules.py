@@ -10,7 +10,7 @@ from mmengine.logging import MMLogger
 from rich.console import Console
 
 from mmlocal.analysis.page import make_page, read_runs
-from mmlocal.apis.commands import one_line_errors
+from mmlocal.apis.cli import one_line_errors
 
 
 def make_parser() -> ArgumentParser:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmlocal.apis import cli
-from mmlocal.apis.commands import one_line_errors
+from mmlocal.apis.cli import one_line_errors
 from mmlocal.models.label_embedding import METHODS, LabelEmbedding
 from mmlocal.registry import MODELS
 

@@ -25,9 +25,9 @@ from mmlocal.analysis import (
 )
 from mmlocal.analysis.record import MeasureFile
 from mmlocal.apis import cli
-from mmlocal.apis.checkpoints import load_weights
-from mmlocal.apis.commands import one_line_errors
+from mmlocal.apis.cli import one_line_errors
 from mmlocal.apis.zoo import get_model
+from mmlocal.apis.zoo.checkpoints import load_weights
 
 # Weights as they are before training.
 INITIAL = 'initial'

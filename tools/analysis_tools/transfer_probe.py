@@ -25,9 +25,9 @@ from mmlocal.analysis.tradeoff import (
 )
 from mmlocal.analysis.transfer import DriftingTransfer, TransferProbe
 from mmlocal.apis import cli
-from mmlocal.apis.checkpoints import load_weights
-from mmlocal.apis.commands import one_line_errors
+from mmlocal.apis.cli import one_line_errors
 from mmlocal.apis.zoo import FOLDER, get_model
+from mmlocal.apis.zoo.checkpoints import load_weights
 
 DATASETS = FOLDER / 'configs/_base_/datasets'
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from mmlocal.apis import cli, commands
-from mmlocal.apis.converters import convert_gim
+from mmlocal.apis import cli
+from mmlocal.apis.zoo.converters import convert_gim
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         '--local-heads', action='store_true', help='keep the matrices W_k'
     )
     args = parser.parse_args(argv)
-    commands.convert_file(
+    cli.convert_file(
         parser,
         args.checkpoints,
         args.out,

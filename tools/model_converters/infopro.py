@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from mmlocal.apis import cli, commands
-from mmlocal.apis.converters import (
+from mmlocal.apis import cli
+from mmlocal.apis.zoo.converters import (
     convert_cifar,
     convert_cityscapes,
     convert_imagenet,
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help='keep the auxiliary nets, for a config of configs/infopro',
     )
     args = parser.parse_args(argv)
-    commands.convert_file(
+    cli.convert_file(
         parser,
         args.checkpoint,
         args.out,

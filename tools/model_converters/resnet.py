@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from mmlocal.apis import cli, commands
-from mmlocal.apis.converters import convert_timm, convert_torchvision
+from mmlocal.apis import cli
+from mmlocal.apis.zoo.converters import convert_timm, convert_torchvision
 
 CONVERTERS = {'torchvision': convert_torchvision, 'timm': convert_timm}
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help='drop the classifier, to start a segmentor from',
     )
     args = parser.parse_args(argv)
-    commands.convert_file(
+    cli.convert_file(
         parser,
         args.checkpoint,
         args.out,

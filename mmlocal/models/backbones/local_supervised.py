@@ -22,7 +22,7 @@ from ..checkpointing import (
     take_over_with_cp,
 )
 from ..cut_points import CutPoints, ModuleParts, Split
-from ..finished import detach_finished
+from ..freed_outputs import detach_finished
 from ..local_heads.base import binds, build_local_heads
 from ..module_access import ModuleAccess, last_tensor, runs_modules
 from ..module_training import ModuleTraining

@@ -6,8 +6,8 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from .converters import Converted
-from .download import DownloadError
+from ..zoo.converters import Converted
+from ..zoo.download import DownloadError
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def convert_file(
     with one_line_errors(parser):
         import torch
 
-        from .checkpoints import load_checkpoint
+        from ..zoo.checkpoints import load_checkpoint
 
         if isinstance(checkpoints, str):
             checkpoints = [checkpoints]

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmlocal.apis import download
-from mmlocal.apis.download import DownloadError, RemoteFile, cache_dir
+from mmlocal.apis.zoo import download
+from mmlocal.apis.zoo.download import DownloadError, RemoteFile, cache_dir
 
 IDS = {'one': 'a', 'two': 'b'}
 

@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmlocal.apis.aux_cost import aux_cost, total
+from mmlocal.planner.aux_cost import aux_cost, total
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'

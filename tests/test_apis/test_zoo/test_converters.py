@@ -12,7 +12,7 @@ import torchvision
 from mmengine.registry import MODELS, init_default_scope
 
 import mmlocal
-from mmlocal.apis.converters import (
+from mmlocal.apis.zoo.converters import (
     convert_cifar,
     convert_cityscapes,
     convert_gim,
@@ -22,11 +22,11 @@ from mmlocal.apis.converters import (
 )
 
 spec = importlib.util.spec_from_file_location(
-    'published', Path(__file__).with_name('published.py')
+    'published', Path(__file__).parents[1] / 'published.py'
 )
 published = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(published)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def classifier(backbone: dict, channels: int = 2048):

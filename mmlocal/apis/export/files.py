@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from .plain import plain_config, without_local_heads
-from .zoo import get_config
+from ..zoo import get_config
+from .stock import plain_config
 
 # What of a checkpoint's `meta` describes the weights.
 META = ('dataset_meta', 'epoch', 'iter', 'CLASSES', 'PALETTE')
@@ -54,7 +54,7 @@ def export(
         >>> import mmlocal
         >>> mmlocal.export('infopro_resnet101_imagenet', out_dir='out')
     """
-    from .zoo import get_model
+    from ..zoo import get_model
 
     cfg = get_config(name)
     stem = Path(cfg.filename or 'model').stem
@@ -93,7 +93,11 @@ def publish_model(checkpoint: str | Path, out: str | Path) -> Path:
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If it is no checkpoint, or holds more than weights.
     """
-    from .checkpoints import load_checkpoint, weights_of
+    from ..zoo.checkpoints import (
+        load_checkpoint,
+        weights_of,
+        without_local_heads,
+    )
 
     loaded = load_checkpoint(checkpoint)
     weights = without_local_heads(weights_of(loaded))

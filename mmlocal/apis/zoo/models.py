@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mmengine.config import Config
 from mmengine.fileio import load
 
-from mmlocal.config import innermost_dataset
+from mmlocal.config import innermost_dataset, plain_model
 
 from .releases import RELEASES, load_release, no_weights
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mmengine.model import BaseModel
 
 # Files in a wheel, links into the checkout in an editable install.
-FOLDER = Path(__file__).parents[1] / '.mim'
+FOLDER = Path(__file__).parents[2] / '.mim'
 
 
 @cache
@@ -109,7 +109,7 @@ def get_model(
             that mmengine finds, else the CPU.
         local_heads (bool): Keep the modules and their local heads, to train
             on or to look at. By default the model is the plain one.
-        **download: Of :func:`mmlocal.apis.download.fetch`.
+        **download: Of :func:`mmlocal.apis.zoo.download.fetch`.
 
     Raises:
         DownloadError: If the weights cannot be had.
@@ -160,8 +160,6 @@ def build_model(cfg: Config, local_heads: bool = False) -> BaseModel:
     from mmengine.registry import MODELS, DefaultScope
 
     from mmlocal.utils import quiet_imports
-
-    from .plain import plain_model
 
     if not local_heads:
         cfg.model = plain_model(cfg.model)
@@ -216,8 +214,7 @@ def _load(
     source: Any,
     local_heads: bool,
 ) -> None:
-    from .checkpoints import weights_of
-    from .plain import without_local_heads
+    from .checkpoints import weights_of, without_local_heads
 
     weights = weights_of(checkpoint)
     if not local_heads:

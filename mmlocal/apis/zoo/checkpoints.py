@@ -88,3 +88,12 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         'iter': meta.get('iter'),
         'file': [stat.st_size, stat.st_mtime_ns],
     }
+
+
+def without_local_heads(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights of the plain model."""
+    return {
+        key: value
+        for key, value in weights.items()
+        if 'local_heads' not in key.split('.')
+    }

@@ -15,12 +15,12 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 import mmlocal
-from mmlocal.apis.checkpoints import load_checkpoint
 from mmlocal.apis.export import export_config, publish_model
-from mmlocal.apis.plain import plain_config
+from mmlocal.apis.export.stock import plain_config
 from mmlocal.apis.zoo import get_config, list_models
+from mmlocal.apis.zoo.checkpoints import load_checkpoint
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Loads config and checkpoint as a user without MMLocal does.
 STOCK = """
 import sys
@@ -262,7 +262,7 @@ def test_name_of_the_config_ends_in_py(tmp_path):
 def test_onnx_gives_the_logits(tmp_path):
     import onnxruntime
 
-    from mmlocal.apis.onnx import export_onnx
+    from mmlocal.apis.export.onnx import export_onnx
 
     name = 'infopro_resnet20_shapes'
     model = mmlocal.get_model(name, False, 'cpu')

@@ -93,7 +93,7 @@ def download(name: str, **kwargs: Any) -> Path:
 
     Args:
         name (str): A key of :data:`RELEASES`.
-        **kwargs: Of :func:`mmlocal.apis.download.fetch`.
+        **kwargs: Of :func:`mmlocal.apis.zoo.download.fetch`.
 
     Raises:
         DownloadError: If it cannot be had.
@@ -110,7 +110,7 @@ def load_release(
         name (str): A key of :data:`RELEASES`.
         local_heads (bool, optional): Whether to keep the auxiliary nets. By
             default those that were trained are kept.
-        **kwargs: Of :func:`mmlocal.apis.download.fetch`.
+        **kwargs: Of :func:`mmlocal.apis.zoo.download.fetch`.
 
     Returns:
         dict: ``state_dict`` and ``meta``, as mmengine has them.

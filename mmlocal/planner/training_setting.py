@@ -22,7 +22,7 @@ from mmlocal.config import (
 from .batch import batch_size_of, image_size_of, num_classes_of, task_of
 
 
-class Setting:
+class TrainingSetting:
     """A config, read for its memory.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler import OneCycleLR
 
-from mmlocal.apis.checkpoints import load_checkpoint, weights_of
+from mmlocal.apis.zoo.checkpoints import load_checkpoint, weights_of
 
 
 class Malicious:

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from .zoo import get_model
+from ..zoo import get_model
 
 
 class _Tensors(nn.Module):

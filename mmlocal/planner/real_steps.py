@@ -15,8 +15,8 @@ from torch import nn
 from mmlocal.models.blocks import innermost_blocks
 from mmlocal.models.cut_points import Split
 
-from .setting import Setting
 from .simulator import Simulator
+from .training_setting import TrainingSetting
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Timing:
     reserved: int = 0
 
 
-class Trial(Simulator):
+class RealSteps(Simulator):
     """Runs the steps that a :class:`Simulator` runs, for real.
 
     :meth:`measure` counts the storages of real tensors then, operator by
@@ -44,14 +44,17 @@ class Trial(Simulator):
     Images are noise, and the learning rate is 0, so that steps are alike.
 
     Args:
-        setting (Setting): What is trained, and how.
+        setting (TrainingSetting): What is trained, and how.
         where (str): Device of the tensors. Defaults to 'cpu'.
         compiled (bool): Compile the stages of the backbone, by
             ``torch.compile``. Defaults to False.
     """
 
     def __init__(
-        self, setting: Setting, where: str = 'cpu', compiled: bool = False
+        self,
+        setting: TrainingSetting,
+        where: str = 'cpu',
+        compiled: bool = False,
     ):
         self.where = torch.device(where)
         self.prepared: Split | None = None

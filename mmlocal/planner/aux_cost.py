@@ -23,7 +23,7 @@ from mmlocal.fake_tensors import (
     uninitialized_weights,
 )
 from mmlocal.models.backbones import LocalSupervisedBackbone
-from mmlocal.models.finished import graph_nodes
+from mmlocal.models.freed_outputs import graph_nodes
 from mmlocal.planner.batch import (
     batch_size_of,
     image_size_of,

@@ -19,15 +19,14 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
 import mmlocal
-from mmlocal.apis import download
-from mmlocal.apis.converters import convert_imagenet
-from mmlocal.apis.download import cache_dir
-from mmlocal.apis.releases import RELEASES
-from mmlocal.apis.zoo import build_model, get_config
+from mmlocal.apis.zoo import build_model, download, get_config
+from mmlocal.apis.zoo.converters import convert_imagenet
+from mmlocal.apis.zoo.download import cache_dir
+from mmlocal.apis.zoo.releases import RELEASES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 spec = importlib.util.spec_from_file_location(
-    'published', Path(__file__).with_name('published.py')
+    'published', Path(__file__).parents[1] / 'published.py'
 )
 published = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(published)

@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmlocal.config import (
     innermost_dataset,
-    is_wrapped,
+    plain_model,
     type_name,
     wrapper_kind,
 )
@@ -47,35 +47,6 @@ KEPT = (
 )
 LOOPS = {'LocalValLoop': 'ValLoop', 'LocalTestLoop': 'TestLoop'}
 DATASETS = {'mmseg': 'BaseSegDataset', 'mmpretrain': 'CustomDataset'}
-
-
-def plain_model(model: Mapping[str, Any]) -> ConfigDict:
-    """The model without local training.
-
-    Args:
-        model (Mapping): Config of a model.
-
-    Returns:
-        ConfigDict: The same, with every ``LocalSupervisedBackbone`` replaced
-        by the backbone in it.
-    """
-    if is_wrapped(model):
-        model = model['backbone']
-    return ConfigDict(
-        {
-            key: plain_model(value) if isinstance(value, Mapping) else value
-            for key, value in model.items()
-        }
-    )
-
-
-def without_local_heads(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights of the plain model."""
-    return {
-        key: value
-        for key, value in weights.items()
-        if 'local_heads' not in key.split('.')
-    }
 
 
 def plain_config(cfg: Config) -> tuple[Config, list[str]]:
@@ -183,7 +154,7 @@ def _replace_test_data(
     loader = plain.get('test_dataloader')
     if not _own_types(loader):
         return
-    from .zoo import dataset_meta
+    from ..zoo import dataset_meta
 
     dataset = innermost_dataset(loader.dataset)
     kind = DATASETS.get(plain.get('default_scope'))

@@ -1,0 +1,32 @@
+"""What the programs in tools/ have in common."""
+
+from .arguments import Options, add_arguments, checkpoint_file, existing_file
+from .files import convert_file, one_line_errors
+from .options import EXTRA_KEYS, check_options
+from .run import (
+    LOADERS,
+    build_runner,
+    check_data,
+    leave_ranks,
+    load_config,
+    parse_config,
+    use_amp,
+)
+
+__all__ = [
+    'EXTRA_KEYS',
+    'LOADERS',
+    'Options',
+    'add_arguments',
+    'build_runner',
+    'check_data',
+    'check_options',
+    'checkpoint_file',
+    'convert_file',
+    'existing_file',
+    'leave_ranks',
+    'load_config',
+    'one_line_errors',
+    'parse_config',
+    'use_amp',
+]
