@@ -246,6 +246,8 @@ def test_short_run(name, tmp_path):
         'layerwise/lw-resnet18_cifar10_ce_sequential',
         'layerwise/lw-resnet18_cifar10_dgl',
         'layerwise/lw-resnet18_cifar10_infopro',
+        'sigprop/sp_soft_r18_c10',
+        'sigprop/sp_hard_r18_c10',
     ],
 )
 def test_settings_of_the_comparison(name, tmp_path):
@@ -257,11 +259,12 @@ def test_settings_of_the_comparison(name, tmp_path):
     cfg = Config.fromfile(leaf)
     backbone = cfg.model.backbone
     net = backbone.get('backbone', backbone)
-    assert net.type == 'mmlocal.LayerwiseResNet'
+    kind = 'SigProp' if name.startswith('sigprop') else 'Layerwise'
+    assert net.type == f'mmlocal.{kind}ResNet'
     assert 8 * net.base_channels == cfg.model.head.in_channels == 128
-    lengths = {'max_epochs': 4}
+    lengths = {'max_epochs': 2}
     if name.endswith('_sequential'):
-        lengths = {'epochs': 2, 'head_epochs': 2}
+        lengths = {'epochs': 1, 'head_epochs': 1}
     for key in 'max_epochs', 'epochs', 'head_epochs':
         assert cfg.train_cfg.get(key) == lengths.get(key)
     is_layerwise = name.startswith('layerwise/') and (

@@ -92,6 +92,7 @@ class SigPropResNet(SigPropNet):
         depth (int): 18, 34, 50, 101 or 152. Defaults to 18.
         in_channels (int): Channels of the image. Defaults to 3.
         drop_rate (float): Dropout behind each block. Defaults to 0.2.
+        base_channels (int): Width of the first stage. Defaults to 64.
         init_cfg (dict | list[dict], optional): Initialization of mmengine.
 
     Raises:
@@ -103,6 +104,7 @@ class SigPropResNet(SigPropNet):
         depth: int = 18,
         in_channels: int = 3,
         drop_rate: float = 0.2,
+        base_channels: int = 64,
         init_cfg: dict | list[dict] | None = None,
     ):
         if depth not in RESNETS:
@@ -111,10 +113,10 @@ class SigPropResNet(SigPropNet):
                 f'{tuple(RESNETS)}.'
             )
         kind, counts = RESNETS[depth]
-        blocks = [input_block(in_channels, 64)]
-        channels = 64
+        blocks = [input_block(in_channels, base_channels)]
+        channels = base_channels
         for stage, count in enumerate(counts):
-            width = 64 * 2**stage
+            width = base_channels * 2**stage
             for index in range(count):
                 stride = 2 if stage and not index else 1
                 out_channels = width * kind.expansion

@@ -48,6 +48,11 @@ def test_resnet(depth, blocks):
         assert shapes(net)[-1] == (channels, 4, 4)
 
 
+def test_a_narrow_resnet():
+    widths = [shape[0] for shape in shapes(SigPropResNet(18, base_channels=8))]
+    assert widths == [8, 8, 8, 16, 16, 32, 32, 64, 64]
+
+
 def test_resnet18_has_the_weights_of_torchvision():
     """But for the stem, the classifier and the norms."""
     import torchvision
