@@ -1,11 +1,17 @@
 """What a network and its modules see in an image, and pictures of it."""
 
-from .drawing import draw_classification, draw_modules, draw_segmentation
+from .drawing import (
+    draw_annotations,
+    draw_classification,
+    draw_modules,
+    draw_segmentation,
+)
 from .views import Prediction, View, predictions_of, to_images
 
 __all__ = [
     'Prediction',
     'View',
+    'draw_annotations',
     'draw_classification',
     'draw_modules',
     'draw_segmentation',

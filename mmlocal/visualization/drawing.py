@@ -5,6 +5,7 @@ All images are RGB (H, W, 3), uint8.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from itertools import zip_longest
@@ -96,11 +97,7 @@ def draw_modules(
     width = max(size[0], 260)
     cells = [('as the network gets it', _resize(image, size))]
     if isinstance(truth, np.ndarray):
-        # Pixels that are no class, and ignored, are black.
-        shades = np.vstack([colors, np.zeros((1, 3), np.uint8)])
-        known = np.minimum(truth, len(colors))
-        drawn = _overlay(image, known, shades, size, 0.75)
-        cells.append(('ground truth', Image.fromarray(drawn)))
+        cells.append(('ground truth', _truth(image, truth, colors, size)))
         maps.append(truth[truth < len(colors)])
     elif truth is not None:
         cells.append(('ground truth', _message(_name(classes, truth), width)))
@@ -130,6 +127,43 @@ def draw_modules(
         cells = [(caption, seen), ('rebuilds', rebuilt)]
         columns.append(_Column(title, cells, width))
     return np.asarray(_grid(columns))
+
+
+def draw_annotations(
+    annotated: Sequence[Prediction],
+    classes: Sequence[str] | None,
+    palette: Sequence[Sequence[int]] | None,
+    tile: int = TILE,
+) -> np.ndarray:
+    """Images with their annotation, as many in a row as in a column.
+
+    Args:
+        annotated (Sequence[Prediction]): With ``seen`` and ``truth``.
+        classes (Sequence[str], optional): Names.
+        palette (Sequence, optional): A color for each class.
+        tile (int): Pixels of an image's longer side. Defaults to 300.
+    """
+    colors = _colors(palette, len(classes) if classes else 256)
+    columns, maps = [], []
+    for number, item in enumerate(annotated, 1):
+        size = _fit(item.seen, tile)
+        title, cells = f'{number}', [('', _resize(item.seen, size))]
+        if isinstance(item.truth, np.ndarray):
+            drawn = _truth(item.seen, item.truth, colors, size)
+            cells.append(('ground truth', drawn))
+            maps.append(item.truth[item.truth < len(colors)])
+        elif item.truth is not None:
+            title = _shorten(f'{number} {_name(classes, item.truth)}', tile)
+        columns.append(_Column(title, cells, tile))
+    count = math.isqrt(len(columns) - 1) + 1
+    rows = [
+        _grid(columns[start : start + count])
+        for start in range(0, len(columns), count)
+    ]
+    if maps:
+        together = np.concatenate(maps)
+        rows.append(_legend(together, classes, colors, 24 * 8))
+    return np.asarray(_stacked(rows))
 
 
 class _Column(NamedTuple):
@@ -185,6 +219,18 @@ def _overlay(
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     mixed[edge] = 0.25 * mixed[edge] + 0.75 * 255
     return mixed.round().astype(np.uint8)
+
+
+def _truth(
+    image: np.ndarray,
+    truth: np.ndarray,
+    colors: np.ndarray,
+    size: tuple[int, int],
+) -> Image.Image:
+    """Pixels that are no class, and ignored, are black."""
+    shades = np.vstack([colors, np.zeros((1, 3), np.uint8)])
+    known = np.minimum(truth, len(colors))
+    return Image.fromarray(_overlay(image, known, shades, size, 0.75))
 
 
 def _legend(
@@ -252,6 +298,17 @@ def _side_by_side(tiles: list[Image.Image]) -> Image.Image:
     for tile in tiles:
         canvas.paste(tile, (x, MARGIN))
         x += tile.width + MARGIN
+    return canvas
+
+
+def _stacked(tiles: list[Image.Image]) -> Image.Image:
+    width = max(tile.width for tile in tiles)
+    height = sum(tile.height for tile in tiles) + MARGIN
+    canvas = Image.new('RGB', (width, height), WHITE)
+    y = 0
+    for tile in tiles:
+        canvas.paste(tile, (0, y))
+        y += tile.height
     return canvas
 
 
