@@ -16,6 +16,18 @@ from .config_check import check_config
 from .registry import PARTITIONS
 
 LOCAL_BACKBONE = 'mmlocal.LocalSupervisedBackbone'
+# What is read of a config's top level, beside the arguments of Runner.
+EXTRA_KEYS = (
+    'activation_checkpointing',
+    'compile',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'runner_type',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
+)
 
 
 class WrapperKind(NamedTuple):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.logging import MMLogger
 from rich import box
 from rich.console import Console
@@ -28,12 +27,8 @@ def make_parser() -> ArgumentParser:
         'config', type=cli.existing_file, help='a config of local training'
     )
     parser.add_argument('--out', metavar='JSON', help='write all of it here')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=cli.Options,
-        default={},
-        metavar='KEY=VALUE',
+    cli.add_options(
+        parser,
         help='settings that replace those of the config, as '
         'model.backbone.local_heads.net=cnn',
     )
@@ -42,9 +37,7 @@ def make_parser() -> ArgumentParser:
 
 def report(args: Namespace, console: Console) -> None:
     """Count, print, write."""
-    cfg = Config.fromfile(args.config)
-    cli.check_options(cfg, args.cfg_options)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = cli.read_config(args.config, args.cfg_options)
     costs = aux_cost(cfg)
     console.print(make_table(costs))
     if args.out:

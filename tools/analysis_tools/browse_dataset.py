@@ -46,14 +46,7 @@ def make_parser() -> ArgumentParser:
         help='how many images, evenly over the data set; 12 by default',
     )
     parser.add_argument('--seed', type=int, default=0, help='of the crops')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=cli.Options,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config',
-    )
+    cli.add_options(parser)
     return parser
 
 
@@ -124,9 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     MMLogger.get_instance('mmengine', log_level='WARNING')
     with cli.one_line_errors(parser):
-        cfg = Config.fromfile(args.config)
-        cli.check_options(cfg, args.cfg_options)
-        cfg.merge_from_dict(args.cfg_options)
+        cfg = cli.read_config(args.config, args.cfg_options)
         cli.check_data(cfg, (f'{args.split}_dataloader',))
         set_random_seed(args.seed)
         found, meta = annotated(cfg, args.split, args.number)

@@ -10,7 +10,7 @@ from mmengine.logging import MMLogger
 from rich.console import Console
 
 from mmlocal.analysis.page import make_page, read_runs
-from mmlocal.apis.cli import one_line_errors
+from mmlocal.apis import cli
 
 
 def make_parser() -> ArgumentParser:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     MMLogger.get_instance('mmengine', log_level='WARNING')
     console = Console(soft_wrap=True, highlight=False)
-    with one_line_errors(parser):
+    with cli.one_line_errors(parser):
         if not args.out.parent.is_dir():
             raise FileNotFoundError(
                 f'--out {args.out}: there is no folder {args.out.parent}'

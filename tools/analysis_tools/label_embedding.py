@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmlocal.apis import cli
-from mmlocal.apis.cli import one_line_errors
 from mmlocal.models.label_embedding import METHODS, LabelEmbedding
 from mmlocal.registry import MODELS
 
@@ -158,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
     MMLogger.get_instance('mmengine', log_level='WARNING')
-    with one_line_errors(parser):
+    with cli.one_line_errors(parser):
         cfg = Config.fromfile(args.config)
         cli.check_data(cfg, cli.LOADERS)
         draw(embeddings(cfg, args.image), args.out)

@@ -25,7 +25,6 @@ from mmlocal.analysis import (
 )
 from mmlocal.analysis.record import MeasureFile
 from mmlocal.apis import cli
-from mmlocal.apis.cli import one_line_errors
 from mmlocal.apis.zoo import get_model
 from mmlocal.apis.zoo.checkpoints import load_weights
 
@@ -61,14 +60,12 @@ def make_parser() -> ArgumentParser:
         default=['probe', 'nhsic', 'cka'],
         help='what; by default probe nhsic cka',
     )
-    parser.add_argument(
+    cli.add_options(
+        parser,
         '--set',
-        nargs='+',
-        action=cli.Options,
-        default={},
-        metavar='MEASURE.KEY=VALUE',
         help='settings of measures, as nhsic.num_batches=4 '
         'probe.num_images=5000',
+        metavar='MEASURE.KEY=VALUE',
     )
     parser.add_argument('--out', required=True, metavar='JSON')
     parser.add_argument('--plot', metavar='PNG', help='draw all of it here')
@@ -101,22 +98,13 @@ def make_parser() -> ArgumentParser:
         default=0,
         help=f'of {INITIAL!r} weights; by default 0',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=cli.Options,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config',
-    )
+    cli.add_options(parser)
     return parser
 
 
 def run(args: Namespace, console: Console) -> None:
     """Measure, write, print."""
-    cfg = Config.fromfile(args.config)
-    cli.check_options(cfg, args.cfg_options)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = cli.read_config(args.config, args.cfg_options)
     measures = build_measures(_measure_cfgs(args, cfg))
     splits = {r.split for each in measures for r in each.readings.values()}
     cli.check_data(cfg, tuple(f'{split}_dataloader' for split in splits))
@@ -236,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
     MMLogger.get_instance('mmengine', log_level='WARNING')
-    with one_line_errors(parser):
+    with cli.one_line_errors(parser):
         run(args, Console())
 
 

@@ -25,7 +25,6 @@ from mmlocal.analysis.tradeoff import (
 )
 from mmlocal.analysis.transfer import DriftingTransfer, TransferProbe
 from mmlocal.apis import cli
-from mmlocal.apis.cli import one_line_errors
 from mmlocal.apis.zoo import FOLDER, get_model
 from mmlocal.apis.zoo.checkpoints import load_weights
 
@@ -84,13 +83,11 @@ def make_parser() -> ArgumentParser:
         help='data on which mutual information is measured; by default '
         'target; without a word, none',
     )
-    parser.add_argument(
+    cli.add_options(
+        parser,
         '--set',
-        nargs='+',
-        action=cli.Options,
-        default={},
-        metavar='MEASURE.KEY=VALUE',
         help='settings, as transfer.epochs=10 mine.repeats=1',
+        metavar='MEASURE.KEY=VALUE',
     )
     parser.add_argument(
         '--batch-size',
@@ -98,20 +95,10 @@ def make_parser() -> ArgumentParser:
         help='of reading features; by default that of val_dataloader',
     )
     parser.add_argument('--device', help='by default an accelerator')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=cli.Options,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config',
-    )
-    parser.add_argument(
+    cli.add_options(parser)
+    cli.add_options(
+        parser,
         '--target-options',
-        nargs='+',
-        action=cli.Options,
-        default={},
-        metavar='KEY=VALUE',
         help='settings that replace those of the target',
     )
     return parser
@@ -133,9 +120,7 @@ class Job(NamedTuple):
 
 def run(args: Namespace, console: Console) -> None:
     """Measure, write, print."""
-    cfg = Config.fromfile(args.config)
-    cli.check_options(cfg, args.cfg_options)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = cli.read_config(args.config, args.cfg_options)
     target = target_config(args.target, cfg)
     cli.check_options(target, args.target_options)
     target.merge_from_dict(args.target_options)
@@ -268,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
     MMLogger.get_instance('mmengine', log_level='WARNING')
-    with one_line_errors(parser):
+    with cli.one_line_errors(parser):
         run(args, Console())
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from mmlocal.apis.cli import EXTRA_KEYS
-from mmlocal.config import trained_model, type_name
+from mmlocal.config import EXTRA_KEYS, trained_model, type_name
 
 from .facts import local_backbone
 from .runs import Run

@@ -1,8 +1,14 @@
 """What the programs in tools/ have in common."""
 
-from .arguments import Options, add_arguments, checkpoint_file, existing_file
+from .arguments import (
+    Options,
+    add_arguments,
+    add_options,
+    checkpoint_file,
+    existing_file,
+)
 from .files import convert_file, one_line_errors
-from .options import EXTRA_KEYS, check_options
+from .options import check_options, read_config
 from .run import (
     LOADERS,
     build_runner,
@@ -14,10 +20,10 @@ from .run import (
 )
 
 __all__ = [
-    'EXTRA_KEYS',
     'LOADERS',
     'Options',
     'add_arguments',
+    'add_options',
     'build_runner',
     'check_data',
     'check_options',
@@ -28,5 +34,6 @@ __all__ = [
     'load_config',
     'one_line_errors',
     'parse_config',
+    'read_config',
     'use_amp',
 ]

@@ -29,12 +29,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         help='where logs and checkpoints go; by default '
         'work_dirs/<folder of the config>/<name of the config>',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        default={},
-        metavar='KEY=VALUE',
+    add_options(
+        parser,
         help='settings that replace those of the config, as '
         'train_dataloader.batch_size=4 or '
         'model.backbone.boundaries="[layer2.0,layer3.0]"',
@@ -47,6 +43,31 @@ def add_arguments(parser: ArgumentParser) -> None:
         'tools/slurm_*.sh',
     )
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
+
+
+def add_options(
+    parser: ArgumentParser,
+    name: str = '--cfg-options',
+    help: str = 'settings that replace those of the config',
+    metavar: str = 'KEY=VALUE',
+) -> None:
+    """Add an option that takes KEY=VALUE pairs.
+
+    Args:
+        parser (ArgumentParser): Of a tool.
+        name (str): Of the option. Defaults to '--cfg-options', which
+            :func:`read_config` is given.
+        help (str): What is set.
+        metavar (str): How a pair is shown. Defaults to 'KEY=VALUE'.
+    """
+    parser.add_argument(
+        name,
+        nargs='+',
+        action=Options,
+        default={},
+        metavar=metavar,
+        help=help,
+    )
 
 
 def existing_file(path: str) -> str:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-# What is read of a config's top level, beside the arguments of Runner.
-EXTRA_KEYS = (
-    'activation_checkpointing',
-    'compile',
-    'efficient_conv_bn_eval',
-    'find_unused_parameters',
-    'model_wrapper_cfg',
-    'runner_type',
-    'sync_bn',
-    'tta_model',
-    'tta_pipeline',
-)
+from mmlocal.config import EXTRA_KEYS
+
+
+def read_config(path: str | Path, options: dict[str, Any]) -> Config:
+    """Read a config and set options in it.
+
+    Args:
+        path (str | Path): Of the config.
+        options (dict[str, Any]): Values by dotted keys.
+
+    Raises:
+        ValueError: See :func:`check_options`.
+    """
+    cfg = Config.fromfile(path)
+    check_options(cfg, options)
+    cfg.merge_from_dict(options)
+    return cfg
 
 
 def check_options(cfg: Config, options: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from mmlocal.safe_load import load_safely_in_mmengine
 from mmlocal.utils import quiet_imports
 
 from .cpu_ranks import prepare_cpu_ranks
-from .options import check_options
+from .options import read_config
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -53,9 +53,7 @@ def load_config(args: Namespace) -> Config:
         ValueError: For an option that nothing would read, or what is
             mistyped in the config.
     """
-    cfg = Config.fromfile(args.config)
-    check_options(cfg, args.cfg_options)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     check_config(cfg)
     cfg.launcher = args.launcher
     if args.work_dir or not cfg.get('work_dir'):
