@@ -30,13 +30,18 @@ MMPRETRAIN_PARTS = ('backbones.layerwise_resnet', 'classifiers', 'heads')
 
 
 class _Models(Registry):
-    """Imports what extends mmpretrain when such a type is asked for.
+    """Has also what stems from mmseg and mmpretrain.
 
-    mmpretrain takes its time, and trainings of mmseg need none of it.
+    mmpretrain takes its time, and trainings of mmseg need none of it: what
+    extends it is imported when such a type is asked for. Decode heads of
+    mmseg are made for the names ``Imagewise...``.
     """
 
     def get(self, key: str) -> Any:
         found = super().get(key)
+        if found is None:
+            heads = import_module('mmlocal.models.decode_heads')
+            found = heads.imagewise_head(key.removeprefix('mmlocal.'))
         if found is None and find_spec('mmpretrain'):
             with quiet_imports():
                 for part in MMPRETRAIN_PARTS:

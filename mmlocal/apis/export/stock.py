@@ -13,6 +13,7 @@ from mmlocal.config import (
     type_name,
     wrapper_kind,
 )
+from mmlocal.models.decode_heads import stock_type
 
 # What belongs together: a Runner takes a group whole or not at all.
 TRAINING = (
@@ -73,6 +74,10 @@ def plain_config(cfg: Config) -> tuple[Config, list[str]]:
     plain.model = plain_model(cfg.model)
     if plain.model != cfg.model:
         notes.append('model: the plain backbone, without local heads')
+    model = _with_stock_heads(plain.model)
+    if model != plain.model:
+        plain.model = model
+        notes.append("model: mmseg's decode heads, of the same loss")
     if plain.model.pop('pretrained', None):
         notes.append('model: without pretrained, which comes before training')
     if own := _own_types(plain.model):
@@ -102,6 +107,17 @@ def plain_config(cfg: Config) -> tuple[Config, list[str]]:
         ).pipeline
     plain.load_from, plain.resume = None, False
     return Config(plain), notes
+
+
+def _with_stock_heads(model: Any) -> Any:
+    """mmseg's decode heads for those with an ``ImagewiseLoss``."""
+    if isinstance(model, Mapping):
+        return ConfigDict(
+            {key: _with_stock_heads(value) for key, value in model.items()}
+        )
+    if isinstance(model, (list, tuple)):
+        return type(model)(map(_with_stock_heads, model))
+    return stock_type(model)
 
 
 def _map_training(plain: ConfigDict) -> list[str]:

@@ -6,6 +6,9 @@
     InfoPro on CIFAR: that many convolutions and linear layers.
 ``imagenet``, ``segmentation``
     InfoPro on ImageNet and on Cityscapes.
+``segmentation_lean``
+    A bottleneck in place of the wide convolution of ``segmentation``, at
+    about a seventh of its compute.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from .base import Boundary
 from .layers import conv_norm_relu
 
 CIFAR_NETS = ('0c1f', '0c2f', '1c1f', '1c2f', '1c3f', '2c2f')
-NETS = ('linear', *CIFAR_NETS, 'imagenet', 'segmentation')
+# Those that classify pixels.
+PIXEL_NETS = ('segmentation', 'segmentation_lean')
+NETS = ('linear', *CIFAR_NETS, 'imagenet', *PIXEL_NETS)
 
 
 def build_net(
@@ -40,7 +45,7 @@ def build_net(
 
     Returns:
         nn.Module: Takes (N, C, h, w), and ``linear`` also (N, L, C) and
-        (N, C), to (N, out_features); ``segmentation`` to
+        (N, C), to (N, out_features); those of :data:`PIXEL_NETS` to
         (N, out_features, h, w).
     """
     channels = boundary.channels
@@ -51,7 +56,11 @@ def build_net(
         return _cifar_net(
             name, boundary, out_features, norm_cfg, widen, hidden
         )
-    nets = {'imagenet': _imagenet_net, 'segmentation': _segmentation_net}
+    nets = {
+        'imagenet': _imagenet_net,
+        'segmentation': _segmentation_net,
+        'segmentation_lean': _lean_segmentation_net,
+    }
     return nets[name](channels, out_features, norm_cfg)
 
 
@@ -125,4 +134,17 @@ def _segmentation_net(
         *conv_norm_relu(channels, channels // 2, 3, norm_cfg, bias=True),
         nn.Dropout2d(0.1),
         nn.Conv2d(channels // 2, out_features, 1),
+    )
+
+
+def _lean_segmentation_net(
+    channels: int, out_features: int, norm_cfg: dict
+) -> nn.Sequential:
+    """A 1x1 convolution to a quarter of the channels, then as FCN."""
+    width = max(channels // 4, 1)
+    return nn.Sequential(
+        *conv_norm_relu(channels, width, 1, norm_cfg),
+        *conv_norm_relu(width, width, 3, norm_cfg),
+        nn.Dropout2d(0.1),
+        nn.Conv2d(width, out_features, 1),
     )

@@ -7,7 +7,7 @@ from torch import Tensor
 from mmlocal.registry import MODELS
 
 from .base import Boundary
-from .classifiers import CIFAR_NETS, NETS, build_net
+from .classifiers import CIFAR_NETS, NETS, PIXEL_NETS, build_net
 from .layers import BN, kaiming_convs
 from .supervised import SupervisedHead
 
@@ -20,11 +20,11 @@ class GreedyHead(SupervisedHead):
         boundary (Boundary): Where the head sits.
         net (str): The auxiliary net, see :mod:`.classifiers`: ``linear``, or
             ``0c1f``, ``0c2f``, ``1c1f``, ``1c2f``, ``1c3f``, ``2c2f``,
-            ``imagenet`` and ``segmentation`` of InfoPro. ``linear`` takes
-            the mean over tokens, the others see them on their grid.
-            Defaults to 'linear'.
-        loss (str): ``softmax`` cross-entropy (of images, or, with
-            ``net='segmentation'``, of pixels), or ``contrast``, the
+            ``imagenet`` and ``segmentation`` of InfoPro, or
+            ``segmentation_lean``. ``linear`` takes the mean over tokens, the
+            others see them on their grid. Defaults to 'linear'.
+        loss (str): ``softmax`` cross-entropy (of images, or, with the
+            ``segmentation`` nets, of pixels), or ``contrast``, the
             supervised contrastive loss. Defaults to 'softmax'.
         num_classes (int, optional): That of the model's own head. Needed
             for ``softmax``.
@@ -39,7 +39,7 @@ class GreedyHead(SupervisedHead):
             ``dict(type='BN')``.
         init_cfg (dict | list[dict], optional): Initialization of mmengine,
             on top of the published one (He for convolutions; torch's default
-            otherwise and for ``segmentation``).
+            otherwise and for the ``segmentation`` nets).
 
     Raises:
         ValueError: If an argument is not one of these.
@@ -65,7 +65,7 @@ class GreedyHead(SupervisedHead):
             loss,
             feature_dim,
             temperature,
-            ignore_index if net == 'segmentation' else None,
+            ignore_index if net in PIXEL_NETS else None,
             init_cfg,
         )
         self.net_name = net
@@ -80,7 +80,7 @@ class GreedyHead(SupervisedHead):
 
     def init_weights(self) -> None:
         """Initialize as published; ``init_cfg`` comes after."""
-        if not self.is_init and self.net_name != 'segmentation':
+        if not self.is_init and self.net_name not in PIXEL_NETS:
             kaiming_convs(self.net)
         super().init_weights()
 
@@ -98,9 +98,9 @@ def _check(net: str, loss: str, widen: float) -> None:
             '(aux_net in InfoProHead); cnn, mlp and mlp-sr are nets of '
             "type='mmlocal.DGLHead'"
         )
-    if net == 'segmentation' and loss == 'contrast':
+    if net in PIXEL_NETS and loss == 'contrast':
         raise ValueError(
-            "local_heads: net='segmentation' classifies pixels, and the "
+            f'local_heads: net={net!r} classifies pixels, and the '
             "contrastive loss needs one embedding an image: write 'softmax' "
             'for loss (task in InfoProHead), or another net (aux_net)'
         )

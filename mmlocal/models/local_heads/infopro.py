@@ -12,7 +12,7 @@ from mmlocal.registry import MODELS
 from mmlocal.step import current_step
 
 from .base import Boundary, LocalHead, build_local_head
-from .classifiers import CIFAR_NETS
+from .classifiers import CIFAR_NETS, PIXEL_NETS
 from .decoders import CIFARDecoder, ProgressiveDecoder
 from .dgl import NETS as DGL_NETS
 from .dgl import DGLHead
@@ -25,6 +25,7 @@ PRESETS = {
     'cifar': '1c2f',
     'imagenet': 'imagenet',
     'segmentation': 'segmentation',
+    'segmentation_lean': 'segmentation_lean',
 }
 Weight = float | tuple[float, float]
 
@@ -46,7 +47,9 @@ class InfoProHead(LocalHead):
     Args:
         boundary (Boundary): Where the head sits.
         preset (str): The published auxiliary nets and their initialization:
-            ``cifar``, ``imagenet`` or ``segmentation``. Defaults to 'cifar'.
+            ``cifar``, ``imagenet`` or ``segmentation``; or
+            ``segmentation_lean``, the last one with a task net that costs a
+            seventh. Defaults to 'cifar'.
         task (str | dict): ``softmax``, ``contrast``, or the config of
             another local head, as ``dict(type='mmlocal.TaskHead', ...)``,
             which brings its own ``num_classes`` and net.
@@ -54,8 +57,8 @@ class InfoProHead(LocalHead):
         num_classes (int, optional): That of the model's own head. Needed
             for ``softmax``.
         aux_net (str, optional): Net of ``softmax`` and ``contrast``: one of
-            :class:`GreedyHead` or :class:`DGLHead`. By default ``1c2f``,
-            ``imagenet`` or ``segmentation``, with the preset.
+            :class:`GreedyHead` or :class:`DGLHead`. By default ``1c2f``
+            for ``cifar``, and else that of the preset's name.
         widen (float): Factor on the hidden widths of decoder and task net of
             ``cifar``. Defaults to 1.
         feature_dim (int): See :class:`GreedyHead`. Defaults to 128.
@@ -135,7 +138,7 @@ class InfoProHead(LocalHead):
 
     def init_weights(self) -> None:
         """Initialize as published; ``init_cfg`` comes after."""
-        if not self.is_init and self.preset != 'segmentation':
+        if not self.is_init and self.preset not in PIXEL_NETS:
             kaiming_convs(self.decoder)
         super().init_weights()
 

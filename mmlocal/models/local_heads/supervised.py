@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..losses import SupConLoss
+from ..losses import SupConLoss, cell_accuracy, imagewise_cross_entropy
 from .base import Boundary, LocalHead
 from .layers import upcast
 from .targets import (
@@ -99,7 +99,8 @@ class SupervisedHead(LocalHead):
 
         Returns:
             dict[str, Tensor]: ``loss_task``, and without ``contrast`` the
-            accuracy of images or pixels, ``acc``, in percent.
+            accuracy of images, or of the pixels in the middle of the cells
+            of the logits, ``acc``, in percent.
 
         Raises:
             ValueError: As of :meth:`labels`.
@@ -158,17 +159,13 @@ def _pixel_loss(
     logits: Tensor, labels: Tensor, ignore_index: int
 ) -> dict[str, Tensor]:
     """Cross-entropy at the labels' size, mean over valid pixels."""
-    logits = F.interpolate(
-        logits, labels.shape[-2:], mode='bilinear', align_corners=True
-    )
-    valid = labels != ignore_index
     # Not reduction='mean', which is NaN where no pixel is valid.
-    count = valid.sum().clamp(min=1)
-    total = F.cross_entropy(
-        logits, labels, ignore_index=ignore_index, reduction='sum'
-    )
-    correct = (logits.detach().argmax(1) == labels) & valid
-    return {'loss_task': total / count, 'acc': 100 * correct.sum() / count}
+    count = (labels != ignore_index).sum().clamp(min=1)
+    losses = imagewise_cross_entropy(logits, labels, ignore_index, True)
+    return {
+        'loss_task': losses.sum() / count,
+        'acc': cell_accuracy(logits, labels, ignore_index, True),
+    }
 
 
 def _check(loss: str, num_classes: int | None, feature_dim: int) -> None:

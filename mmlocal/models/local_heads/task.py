@@ -85,13 +85,13 @@ def _build(cfg: dict, channels: int) -> nn.Module:
     """Build a part; ``in_channels`` is filled in where it takes one."""
     cfg, kind = dict(cfg), cfg['type']
     if isinstance(kind, str):
-        # What a part is made of (its loss) is of the library that the part
-        # is of, whatever the default scope.
-        library = kind.rpartition('.')[0]
-        if library in ('mmseg', 'mmpretrain'):
-            cfg.setdefault('_scope_', library)
         with MODELS.switch_scope_and_registry(None) as registry:
             kind = registry.get(kind)
+    # What a part is made of (its loss) is of the library that the part is of,
+    # whatever the default scope.
+    library = getattr(kind, '__module__', '').partition('.')[0]
+    if library in ('mmseg', 'mmpretrain'):
+        cfg.setdefault('_scope_', library)
     takes_channels = any(
         'in_channels' in signature(base.__init__).parameters
         for base in getattr(kind, '__mro__', ())

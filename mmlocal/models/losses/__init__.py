@@ -1,6 +1,7 @@
 """Losses that stand alone."""
 
 from .contrastive_memory import ContrastiveMemoryLoss
+from .imagewise import cell_accuracy, imagewise_cross_entropy
 from .instance_memory import InstanceMemoryLoss
 from .nhsic import cka, gaussian_kernel, linear_kernel, nhsic
 from .similarity import SimilarityMatchingLoss
@@ -11,8 +12,10 @@ __all__ = [
     'InstanceMemoryLoss',
     'SimilarityMatchingLoss',
     'SupConLoss',
+    'cell_accuracy',
     'cka',
     'gaussian_kernel',
+    'imagewise_cross_entropy',
     'linear_kernel',
     'nhsic',
 ]

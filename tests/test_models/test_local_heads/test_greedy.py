@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from mmlocal.models.local_heads import GreedyHead
-from mmlocal.models.local_heads.classifiers import NETS
+from mmlocal.models.local_heads.classifiers import NETS, PIXEL_NETS
 from mmlocal.registry import MODELS
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 3, 2])
@@ -116,6 +116,9 @@ def test_pixel_loss_is_the_mean_over_valid_pixels(
     )
     expected = F.cross_entropy(logits, labels, ignore_index=ignore_index)
     torch.testing.assert_close(losses['loss_task'], expected)
+    # Of the pixels where a cell of the feature lies.
+    logits, labels = head.net(feat), labels[:, [0, 10, 21, 31]]
+    labels = labels[..., [0, 10, 20, 29, 39]]
     valid = labels != ignore_index
     right = (logits.argmax(1) == labels)[valid].float().mean()
     torch.testing.assert_close(losses['acc'], 100 * right)
@@ -179,7 +182,7 @@ def test_tokens(net, boundary, class_samples, pixel_samples):
     else:
         expected = head.net(grid)
     assert torch.equal(head.predict(tokens, inputs)['logits'], expected)
-    if net == 'segmentation':
+    if net in PIXEL_NETS:
         samples = pixel_samples(torch.randint(0, 4, (8, 32, 48)))
     else:
         samples = class_samples()
