@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -42,9 +42,13 @@ class LocalStep:
             times the loss scale, divided by the accumulated steps.
         updates (bool): Whether ``backward`` also updates the weights of the
             module that it ends.
+        prefixes (Mapping[int, str]): What comes before keys in the log, by
+            the ``id`` of a backbone's local heads, where a model has several
+            backbones.
 
     Attributes:
-        inputs (Tensor): The *preprocessed* batch (N, C, H, W).
+        inputs (Tensor): The *preprocessed* batch (N, C, H, W), as the
+            backbone takes it in.
         data_samples (list): Its annotations, as the model's heads get them.
         preprocessor (nn.Module): The model's data preprocessor.
         module_input (Tensor): What the module being trained has taken in,
@@ -52,7 +56,7 @@ class LocalStep:
         run_module (Callable[[int, Tensor], Tensor]): Runs a module, by its
             number, from its input, once more; of a backbone that is a chain.
         store (dict[str, Any]): What local heads hand to those behind them,
-            within one forward.
+            within one forward of one backbone.
         log (dict[str, Tensor]): What local heads reported, detached, with
             the module in the key: ``local_0.loss_task``.
     """
@@ -64,10 +68,16 @@ class LocalStep:
     propagate: Callable[[Tensor], None] = Tensor.backward
     scale: Callable[[Tensor], Tensor] = Tensor.clone
     updates: bool = False
+    prefixes: Mapping[int, str] = field(default_factory=dict)
     module_input: Tensor | None = None
     run_module: Callable[[int, Tensor], Tensor] | None = None
     store: dict[str, Any] = field(default_factory=dict)
     log: dict[str, Tensor] = field(default_factory=dict)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == 'inputs' and value is not vars(self).get('inputs'):
+            vars(self).pop('pixels', None)
+        super().__setattr__(name, value)
 
     def capture(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
         """Forward pre-hook of the model: record the preprocessed batch."""
@@ -76,8 +86,7 @@ class LocalStep:
         self.inputs = batch.get('inputs')
         self.data_samples = batch.get('data_samples')
         self.preprocessor = getattr(model, 'data_preprocessor', None)
-        self.store.clear()
-        vars(self).pop('pixels', None)
+        self.store = {}
 
     def unscale(self, grad: Tensor) -> Tensor:
         """A gradient as it were without loss scale and accumulation."""
@@ -108,6 +117,35 @@ def to_pixels(inputs: Tensor, preprocessor: nn.Module | None) -> Tensor:
         mean, std = mean.view(-1, 1, 1), preprocessor.std.view(-1, 1, 1)
         pixels = pixels * std + mean
     return (pixels / 255).clamp_(0, 1)
+
+
+def check_unnormalized(inputs: Tensor, preprocessor: nn.Module | None) -> None:
+    """Raise if images are taken as 0..255 and can be nothing of the kind.
+
+    On an accelerator this waits for the device.
+
+    Args:
+        inputs (Tensor): As of :func:`to_pixels`.
+        preprocessor (nn.Module, optional): As of :func:`to_pixels`.
+
+    Raises:
+        ValueError: If the pipeline has normalized or scaled them, and the
+            preprocessor does not know how.
+    """
+    if getattr(preprocessor, 'mean', None) is not None:
+        return
+    low, high = inputs.detach().float().aminmax()
+    # Resizing overshoots by less.
+    below, above = low < -26, high > 281
+    scaled = (low >= -10) & (high <= 10) & (inputs != inputs.round()).any()
+    if below | above | scaled:
+        raise ValueError(
+            f'the images that the model gets are {low:.3g} to {high:.3g}, no '
+            'pixels of 0 to 255, and model.data_preprocessor has no mean and '
+            'std that would tell how they were normalized: write mean and '
+            'std there, in units of pixels, and remove Normalize (or what '
+            'else scales the images) from train_pipeline.'
+        )
 
 
 _current: ContextVar[LocalStep | None] = ContextVar('local_step', default=None)
@@ -188,10 +226,16 @@ class LocalBackbone(Protocol):
 
 def local_backbone(model: nn.Module) -> LocalBackbone | None:
     """The backbone of a model that is cut into modules, if there is one."""
-    for module in model.modules():
-        if isinstance(module, LocalBackbone):
-            return module
-    return None
+    return next(iter(local_backbones(model).values()), None)
+
+
+def local_backbones(model: nn.Module) -> dict[str, LocalBackbone]:
+    """All backbones of a model that are cut into modules, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, LocalBackbone)
+    }
 
 
 @contextmanager

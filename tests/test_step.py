@@ -1,9 +1,19 @@
 import pytest
 import torch
-from mmengine.model import BaseDataPreprocessor, MMDistributedDataParallel
+from mmengine.model import (
+    BaseDataPreprocessor,
+    ImgDataPreprocessor,
+    MMDistributedDataParallel,
+)
 from torch import nn
 
-from mmlocal.step import LocalStep, activate, current_step, unwrap
+from mmlocal.step import (
+    LocalStep,
+    activate,
+    check_unnormalized,
+    current_step,
+    unwrap,
+)
 
 
 class Model(nn.Module):
@@ -54,3 +64,39 @@ def test_unwrap():
     model = Model()
     assert unwrap(model) is model
     assert unwrap(Wrapper(Wrapper(model))) is model
+
+
+def test_pixels_are_those_of_the_last_batch():
+    step = LocalStep(inputs=torch.full((1, 3, 2, 2), 51.0))
+    assert step.pixels is step.pixels
+    first, step.inputs = step.pixels, torch.full((1, 3, 2, 2), 102.0)
+    assert first.unique().tolist() == pytest.approx([0.2])
+    assert step.pixels.unique().tolist() == pytest.approx([0.4])
+
+
+IMAGES = torch.randint(0, 256, (2, 3, 8, 8)).float()
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'refused'),
+    [
+        (IMAGES, False),
+        (IMAGES.to(torch.uint8), False),
+        (1.15 * IMAGES - 15, False),  # bicubic resizing overshoots
+        (torch.zeros(2, 3, 8, 8), False),
+        (IMAGES / 255, True),
+        ((IMAGES - 120) / 60, True),
+        (IMAGES - 120, True),
+        (4 * IMAGES, True),
+    ],
+)
+def test_images_that_are_normalized_in_the_pipeline(inputs, refused):
+    """There is no telling pixels from what the pipeline has made of them."""
+    model = Model()
+    if refused:
+        with pytest.raises(ValueError, match='remove Normalize'):
+            check_unnormalized(inputs, model.data_preprocessor)
+    else:
+        check_unnormalized(inputs, model.data_preprocessor)
+    known = ImgDataPreprocessor(mean=[120.0] * 3, std=[60.0] * 3)
+    check_unnormalized(inputs, known)

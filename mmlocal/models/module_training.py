@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -38,6 +39,8 @@ class ModuleTraining:
         self.step = step
         self.only = only
         self.finished: set[Node] = set()
+        self._prefix = step.prefixes.get(id(heads), '')
+        step.store = {}
 
     def at_boundary(self, index: int, feat: Tensor) -> Tensor:
         """Train a module on its output; what the next one gets.
@@ -89,7 +92,9 @@ class ModuleTraining:
         return passed
 
     def _feedback(self, index: int) -> Callable[[Tensor], None]:
-        head, step = self.heads[index], self.step
+        head = self.heads[index]
+        # Before the step is that of another forward; features are not kept.
+        step = replace(self.step, module_input=None)
 
         def feed_back(grad: Tensor) -> None:
             # Autograd may call this in a thread of its own.
@@ -110,7 +115,8 @@ class ModuleTraining:
                 f"returned no key that contains 'loss', but {sorted(values)}."
             )
         for key, value in values.items():
-            self.step.log[f'local_{index}.{key}'] = value.detach()
+            key = f'{self._prefix}local_{index}.{key}'
+            self.step.log[key] = value.detach()
         return sum(local)
 
 

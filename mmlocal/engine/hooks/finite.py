@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+
+from mmlocal.step import LocalBackbone
+
+# What local heads report, in the log.
+LOCAL_KEY = re.compile(
+    r'(?:(?P<backbone>.+)\.)?local_(?P<index>\d+)\.(?P<name>.+)'
+)
 
 
 class FiniteLosses:
@@ -56,3 +64,40 @@ class FiniteLosses:
                     'optim_wrapper.clip_grad. (LocalLossHook.max_nonfinite '
                     f'is {self.limit}.)'
                 )
+
+
+def losses_by_module(
+    values: dict[str, float], backbones: Mapping[str, LocalBackbone]
+) -> dict[str, list[float]]:
+    """The losses by module, called as a reader counts them.
+
+    Args:
+        values (dict[str, float]): By their keys in the log.
+        backbones (Mapping[str, LocalBackbone]): Of the model, by name.
+    """
+    losses: dict[str, list[float]] = {}
+    for key, value in values.items():
+        place = LOCAL_KEY.fullmatch(key)
+        name = place['name'] if place else key
+        if 'loss' in name:
+            module = _describe(place, backbones)
+            losses.setdefault(module, []).append(value)
+    return losses
+
+
+def _describe(
+    place: re.Match | None, backbones: Mapping[str, LocalBackbone]
+) -> str:
+    """The module that a loss is of."""
+    if len(backbones) > 1 and place is None:
+        return "the model's own heads"
+    only = next(iter(backbones), '')
+    backbone = (place and place['backbone']) or only
+    cuts = list(backbones[backbone].boundaries) if backbones else []
+    index = int(place['index']) if place else len(cuts)
+    module = f'module {index + 1} of {len(cuts) + 1}'
+    if len(backbones) > 1:
+        module += f' of {backbone}'
+    if index < len(cuts):
+        module += f', which ends before {cuts[index]!r},'
+    return module

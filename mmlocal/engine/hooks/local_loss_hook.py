@@ -13,9 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from mmlocal.engine.optim import LocalStepMixin
 from mmlocal.registry import HOOKS
 from mmlocal.safe_load import load_safely_in_mmengine
-from mmlocal.step import local_backbone, unwrap
+from mmlocal.step import LocalBackbone, local_backbone, local_backbones, unwrap
 
-from .finite import FiniteLosses
+from .finite import FiniteLosses, losses_by_module
 from .fit import (
     check_boundaries,
     check_fit,
@@ -31,13 +31,15 @@ from .statistics import average_over_ranks, saves_after
 class LocalLossHook(Hook):
     """Puts every local loss and metric in the log, as ``local_0.loss_task``.
 
-    All values of an iteration reach the host in one transfer. Before
-    training it refuses settings with which the modules would train end to
-    end, not at all, or differently on each rank. When a run is resumed with
-    another global batch, as on fewer ranks, it says so; with other modules
-    or parameters it refuses to. On several ranks, the running statistics of
-    BatchNorm are averaged before validation, before CheckpointHook saves, and
-    after each epoch: each rank has gathered those of its own images.
+    All values of an iteration reach the host in one transfer. In a model with
+    several cut backbones the name of each comes before, as
+    ``backbone.local_0.loss_task``. Before training it refuses settings with
+    which the modules would train end to end, not at all, or differently on
+    each rank. When a run is resumed with another global batch, as on fewer
+    ranks, it says so; with other modules or parameters it refuses to. On
+    several ranks, the running statistics of BatchNorm are averaged before
+    validation, before CheckpointHook saves, and after each epoch: each rank
+    has gathered those of its own images.
 
     Args:
         max_nonfinite (int): Iterations in a row in which a loss of one
@@ -59,6 +61,7 @@ class LocalLossHook(Hook):
 
     def __init__(self, max_nonfinite: int = 10) -> None:
         self._finite = FiniteLosses(max_nonfinite)
+        self._backbones: dict[str, LocalBackbone] = {}
 
     def before_run(self, runner: Runner) -> None:
         load_safely_in_mmengine()
@@ -66,6 +69,7 @@ class LocalLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         for problem in _problems(runner):
             raise ValueError(problem)
+        self._backbones = local_backbones(unwrap(runner.model))
         for index in frozen_modules(unwrap(runner.model)):
             runner.logger.warning(
                 f'module {index + 1} has no weights to train: its local head '
@@ -114,8 +118,8 @@ class LocalLossHook(Hook):
         values = dict(zip(tensors, numbers, strict=True))
         for key in log:
             runner.message_hub.update_scalar(f'train/{key}', values[key])
-        backbone = local_backbone(unwrap(runner.model))
-        self._finite.check(runner.iter + 1, _by_module(values, backbone))
+        losses = losses_by_module(values, self._backbones)
+        self._finite.check(runner.iter + 1, losses)
 
 
 def frozen_modules(model: nn.Module) -> list[int]:
@@ -209,12 +213,16 @@ def _checkpointing_problems(runner: Runner) -> Iterator[str]:
 
 
 def _class_problems(model: nn.Module) -> Iterator[str]:
-    backbone = local_backbone(model)
     head = getattr(model, 'decode_head', getattr(model, 'head', None))
     expected = getattr(head, 'num_classes', None)
-    if backbone is None or expected is None:
+    if expected is None:
         return
-    for index, local in backbone.module_heads.items():
+    places = [
+        (backbone, index, local)
+        for backbone in local_backbones(model).values()
+        for index, local in backbone.module_heads.items()
+    ]
+    for backbone, index, local in places:
         for module in local.modules():
             found = getattr(module, 'num_classes', None)
             if found is not None and found != expected:
@@ -224,24 +232,3 @@ def _class_problems(model: nn.Module) -> Iterator[str]:
                     f"but the model's own head has {expected}: write "
                     f'num_classes={expected}.'
                 )
-
-
-def _by_module(
-    values: dict[str, float], backbone: nn.Module | None
-) -> dict[str, list[float]]:
-    """The losses by module, called as a reader counts them."""
-    cuts = [] if backbone is None else list(backbone.boundaries)
-    count = len(cuts) + 1
-    losses: dict[str, list[float]] = {}
-    for key, value in values.items():
-        place, _, name = key.partition('.')
-        if not name:  # of the model's own heads
-            index, name = len(cuts), key
-        else:
-            index = int(place.removeprefix('local_'))
-        if 'loss' in name:
-            module = f'module {index + 1} of {count}'
-            if index < len(cuts):
-                module += f', which ends before {cuts[index]!r},'
-            losses.setdefault(module, []).append(value)
-    return losses

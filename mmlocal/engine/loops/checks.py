@@ -10,18 +10,25 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmlocal.engine.optim import LocalStepMixin
-from mmlocal.step import local_backbone, unwrap
+from mmlocal.step import local_backbones, unwrap
 
 
 def uncut_model(model: nn.Module, loop: str, heads: str) -> Iterator[str]:
-    """A model without modules.
+    """A model without modules, or with those of several backbones.
 
     Args:
         model (nn.Module): What is to be trained.
         loop (str): The setting that asks for it.
         heads (str): What to write for ``local_heads``.
     """
-    if local_backbone(unwrap(model)) is None:
+    backbones = local_backbones(unwrap(model))
+    if len(backbones) > 1:
+        yield (
+            f'{loop} trains the modules of one backbone, and the model has '
+            f'several that are cut, {", ".join(backbones)}: cut one of them, '
+            'or train all modules at once'
+        )
+    if not backbones:
         yield (
             f'{loop} trains the modules of a cut backbone, and the model has '
             "none: write model.backbone=dict(type='mmlocal."

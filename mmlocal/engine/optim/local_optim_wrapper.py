@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -13,7 +14,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmlocal.registry import OPTIM_WRAPPERS
-from mmlocal.step import LocalStep, Stopped, activate, unwrap
+from mmlocal.step import (
+    LocalBackbone,
+    LocalStep,
+    Stopped,
+    activate,
+    local_backbones,
+    unwrap,
+)
 
 
 class LocalStepMixin:
@@ -39,6 +47,9 @@ class LocalStepMixin:
     _begun = False
     # Whether each module is updated as soon as its backward is done.
     _by_module = False
+    # The model of the last forward, and its backbones by name.
+    _model: Callable[[], nn.Module | None] | None = None
+    _backbones: Mapping[str, LocalBackbone] = {}
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -53,6 +64,7 @@ class LocalStepMixin:
             propagate=self.propagate,
             scale=lambda loss: self._apply_loss_scale(self.scale_loss(loss)),
             updates=self._by_module,
+            prefixes=self._log_prefixes(unwrap(model)),
         )
         handle = unwrap(model).register_forward_pre_hook(
             step.capture, with_kwargs=True
@@ -124,6 +136,18 @@ class LocalStepMixin:
         self._wait_for_gradients()
         with self.during('update'):
             super().step(**kwargs)
+
+    def _log_prefixes(self, model: nn.Module) -> dict[int, str]:
+        """Of a model with several backbones; looked for once a model."""
+        if self._model is None or self._model() is not model:
+            self._model = weakref.ref(model)
+            self._backbones = local_backbones(model)
+        if len(self._backbones) < 2:
+            return {}
+        return {
+            id(backbone.local_heads): f'{name}.'
+            for name, backbone in self._backbones.items()
+        }
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

@@ -169,6 +169,8 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
         if self._entry is not None:
             only, feat = self._entry
             step.module_input = x if feat is None else feat
+        if step.module_input is x:
+            step.inputs = x
         step.run_module = self.run_module
         training = self.module_training(self.local_heads, step, only)
         outputs = self._run(x, training.at_boundary)
@@ -287,14 +289,21 @@ def _replaced(outputs: Any, old: Tensor, new: Tensor) -> Any:
 def _hide_inner_prefix(module, state_dict, prefix, local_metadata) -> None:
     """Save under the plain backbone's keys."""
     inner = f'{prefix}backbone.'
-    for key in [key for key in state_dict if key.startswith(inner)]:
-        state_dict[prefix + key[len(inner) :]] = state_dict.pop(key)
+    keys = [key for key in state_dict if key.startswith(inner)]
+    # All are taken out first: a hidden key may be another's.
+    values = [state_dict.pop(key) for key in keys]
+    for key, value in zip(keys, values, strict=True):
+        state_dict[prefix + key[len(inner) :]] = value
 
 
 def _add_inner_prefix(module, state_dict, prefix, *args) -> None:
     """Load from the plain backbone's keys."""
     heads = f'{prefix}local_heads.'
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        if not key.startswith(heads):
-            new = f'{prefix}backbone.{key[len(prefix) :]}'
-            state_dict[new] = state_dict.pop(key)
+    keys = [
+        key
+        for key in state_dict
+        if key.startswith(prefix) and not key.startswith(heads)
+    ]
+    values = [state_dict.pop(key) for key in keys]
+    for key, value in zip(keys, values, strict=True):
+        state_dict[f'{prefix}backbone.{key[len(prefix) :]}'] = value

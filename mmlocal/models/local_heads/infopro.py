@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmlocal.registry import MODELS
-from mmlocal.step import current_step
+from mmlocal.step import check_unnormalized, current_step
 
 from .base import Boundary, LocalHead, build_local_head
 from .classifiers import CIFAR_NETS, PIXEL_NETS
@@ -129,6 +129,7 @@ class InfoProHead(LocalHead):
             )
         else:
             self.task = build_local_head(task, boundary)
+        self._pixels_checked = False
         # What is left out of the loss is no parameter that waits for a
         # gradient.
         if not self.recon_weight:
@@ -159,6 +160,7 @@ class InfoProHead(LocalHead):
         Raises:
             RuntimeError: If this is not called within a local step, whose
                 data preprocessor tells the pixels.
+            ValueError: If the pixels of the first batch cannot be told.
         """
         losses = {}
         if self.recon_weight:
@@ -169,6 +171,9 @@ class InfoProHead(LocalHead):
                     'wrapper to tell the pixels from the normalized inputs; '
                     'outside of one, call reconstruction_loss(feat, pixels)'
                 )
+            if not self._pixels_checked:
+                check_unnormalized(step.inputs, step.preprocessor)
+                self._pixels_checked = True
             recon = self.reconstruction_loss(feat, step.pixels)
             losses['loss_recon'] = self.recon_weight * recon
         if self.task_weight:

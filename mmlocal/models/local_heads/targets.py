@@ -22,6 +22,7 @@ def class_labels(data_samples: Sequence[Any]) -> Tensor:
     Raises:
         ValueError: If the samples have no class.
     """
+    _check_given(data_samples)
     if 'gt_score' in data_samples[0]:
         return torch.stack([sample.gt_score for sample in data_samples])
     if 'gt_label' not in data_samples[0]:
@@ -71,6 +72,7 @@ def pixel_labels(data_samples: Sequence[Any]) -> Tensor:
     Raises:
         ValueError: If the samples have no segmentation map.
     """
+    _check_given(data_samples)
     if 'gt_sem_seg' not in data_samples[0]:
         raise ValueError(
             'the data samples have no gt_sem_seg, which this local head '
@@ -89,6 +91,17 @@ def pixel_labels(data_samples: Sequence[Any]) -> Tensor:
                 'which must be of one size.'
             )
     return torch.stack(maps).squeeze(1).long()
+
+
+def _check_given(data_samples: Sequence[Any] | None) -> None:
+    if not data_samples:
+        raise ValueError(
+            f'the model gets data_samples={data_samples!r}, and this local '
+            'head learns from labels: call the model as model(inputs, '
+            "data_samples, mode='loss'), with a data sample an image, or "
+            'choose a local head that needs no labels, as '
+            "dict(type='mmlocal.InfoProHead', task_weight=0, ...)"
+        )
 
 
 def _padded_size(sample: Any) -> tuple[int, int] | None:

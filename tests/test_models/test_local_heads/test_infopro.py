@@ -176,7 +176,7 @@ def test_a_branch_of_weight_zero_is_not_run(
     full = InfoProHead(boundary(16), num_classes=4)
     head = InfoProHead(boundary(16), num_classes=4, **{weight: (0, 0)})
     assert num_params(head) == num_params(full)
-    inputs = torch.rand(8, 3, 32, 32)
+    inputs = 255 * torch.rand(8, 3, 32, 32)
     feat = torch.randn(8, 16, 32, 32, requires_grad=True)
     with activate(step_for(inputs)):
         losses = head.loss(feat, inputs, class_samples())
@@ -197,7 +197,7 @@ def test_a_branch_of_weight_zero_is_not_run(
 
 def test_segmentation(boundary, pixel_samples):
     head = InfoProHead(boundary(16, 8), preset='segmentation', num_classes=3)
-    inputs = torch.rand(2, 3, 33, 41)  # no multiple of 8, rounded up
+    inputs = 255 * torch.rand(2, 3, 33, 41)  # no multiple of 8, rounded up
     labels = torch.randint(0, 3, (2, 33, 41))
     feat = torch.randn(2, 16, 5, 6, requires_grad=True)
     with activate(step_for(inputs)):
@@ -218,7 +218,7 @@ def test_tokens(boundary, class_samples):
     head = InfoProHead(
         boundary(16, 8, layout='tokens'), preset='imagenet', num_classes=4
     ).eval()
-    inputs = torch.rand(8, 3, 32, 48)
+    inputs = 255 * torch.rand(8, 3, 32, 48)
     tokens = torch.randn(8, 25, 16)
     grid = tokens[:, 1:].transpose(1, 2).reshape(8, 16, 4, 6)
     with activate(step_for(inputs)):
@@ -248,7 +248,7 @@ def test_task_from_a_config(task, boundary, class_samples):
     )
     kind = {'mmlocal.DGLHead': DGLHead, 'mmlocal.TaskHead': TaskHead}
     assert isinstance(head.task, kind[task['type']])
-    inputs, feat = torch.rand(8, 3, 32, 32), torch.randn(8, 16, 32, 32)
+    inputs, feat = 255 * torch.rand(8, 3, 32, 32), torch.randn(8, 16, 32, 32)
     with activate(step_for(inputs)):
         losses = head.loss(feat, inputs, class_samples())
     alone = head.task.loss(feat, inputs, class_samples())
@@ -265,7 +265,7 @@ def test_task_net_can_be_chosen(boundary):
 def test_loss_in_float32(boundary, class_samples):
     """Under autocast, and with weights of low precision."""
     head = InfoProHead(boundary(16), num_classes=4)
-    inputs, feat = torch.rand(8, 3, 32, 32), torch.randn(8, 16, 32, 32)
+    inputs, feat = 255 * torch.rand(8, 3, 32, 32), torch.randn(8, 16, 32, 32)
     with activate(step_for(inputs)):
         with torch.autocast('cpu', torch.bfloat16):
             losses = head.loss(feat, inputs, class_samples())
@@ -317,6 +317,25 @@ def test_bad_config(kwargs, message, boundary):
 
 def test_outside_of_a_step(boundary, class_samples):
     head = InfoProHead(boundary(16), num_classes=4)
-    inputs = torch.rand(8, 3, 32, 32)
+    inputs = 255 * torch.rand(8, 3, 32, 32)
     with pytest.raises(RuntimeError, match='reconstruction_loss'):
         head.loss(torch.randn(8, 16, 32, 32), inputs, class_samples())
+
+
+def test_normalized_images_without_a_preprocessor_are_no_targets(boundary):
+    """They would be 0 to 0.008, silently."""
+    head = InfoProHead(boundary(16), num_classes=10, task_weight=0)
+    feat, inputs = torch.randn(2, 16, 8, 8), torch.randn(2, 3, 8, 8)
+    with (
+        activate(step_for(inputs)),
+        pytest.raises(ValueError, match='model.data_preprocessor has no mean'),
+    ):
+        head.loss(feat, inputs, None)
+
+
+def test_without_task_there_need_be_no_annotations(boundary):
+    head = InfoProHead(boundary(16), num_classes=10, task_weight=0)
+    inputs = torch.randint(0, 256, (2, 3, 8, 8)).float()
+    with activate(step_for(inputs)):
+        losses = head.loss(torch.randn(2, 16, 8, 8), inputs, None)
+    assert losses.keys() == {'loss_recon'}

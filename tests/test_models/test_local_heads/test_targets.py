@@ -37,6 +37,13 @@ def test_labels_of_the_other_task(class_samples, pixel_samples):
         pixel_labels(class_samples())
 
 
+@pytest.mark.parametrize('read', [class_labels, pixel_labels])
+@pytest.mark.parametrize('samples', [None, []])
+def test_a_model_called_without_annotations(read, samples):
+    with pytest.raises(ValueError, match='data_samples.*learns from labels'):
+        read(samples)
+
+
 @pytest.mark.parametrize(
     ('labels', 'ignore_index', 'words'),
     [
