@@ -15,6 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmlocal.config_check import check_config
 from mmlocal.partition.published import PUBLISHED_SPLITS
+from mmlocal.planner import Simulator, TrainingSetting
 
 ROOT = Path(__file__).parents[1] / 'configs'
 NAMES = sorted(
@@ -39,7 +40,7 @@ def load(name: str) -> Config:
 
 def twin(name: str) -> str:
     """The end-to-end config of a local one."""
-    name = name.split('/')[1]
+    name = re.sub(r'_(lean|each-block)$', '', name.split('/')[1])
     return 'e2e/' + re.sub(r'_(balanced-)?k\d+(_\w+)?$', '', name)
 
 
@@ -108,7 +109,8 @@ def test_model_is_built(name, monkeypatch):
         assert not hasattr(model.backbone, 'local_heads')
         return
     count = re.search(r'_(?:\w+-)?k(\d+)', name)
-    modules = int(count[1]) if count else 2
+    modules = 9 if name.endswith('_each-block') else 2
+    modules = int(count[1]) if count else modules
     assert len(model.backbone.boundaries) == modules - 1
     heads = modules - 1 + model.backbone.local_end
     assert len(model.backbone.local_heads) == heads
@@ -191,6 +193,10 @@ def test_only_four_places_differ_from_end_to_end(name):
         # The rate is constant, and the authors stopped earlier.
         assert local.pop('train_cfg')['max_epochs'] == 1500
         assert plain.pop('train_cfg')['max_epochs'] == 2000
+    if name.endswith('_lean'):
+        for key in 'decode_head', 'auxiliary_head':
+            if head := local['model'].get(key):
+                head['type'] = head['type'].removeprefix('mmlocal.Imagewise')
     assert local == plain
 
 
@@ -267,6 +273,25 @@ def test_cityscapes_settings(name, crop, batch, lr, recon, task):
     assert cfg.model.data_preprocessor.size == crop
     assert cfg.train_dataloader.batch_size == batch  # on each of 4 GPUs
     assert cfg.optim_wrapper.optimizer.lr == lr
+
+
+@pytest.mark.slow
+def test_a_fifth_of_the_memory_of_end_to_end():
+    """And K=2 with the lean head costs less than 2 % of the compute."""
+    reports = [
+        simulator.measure(simulator.own_split)
+        for simulator in (
+            Simulator(TrainingSetting(load(name), 4))
+            for name in (
+                'e2e/deeplabv3_r101_cityscapes',
+                'infopro/deeplabv3_r101_cityscapes_lean',
+                'infopro/deeplabv3_r101_cityscapes_k4_lean',
+            )
+        )
+    ]
+    whole, two, four = reports
+    assert two.total_flops < 1.02 * whole.total_flops
+    assert four.peak < 0.195 * whole.peak
 
 
 @pytest.mark.parametrize('name', NAMES)

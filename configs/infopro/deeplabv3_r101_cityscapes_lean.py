@@ -1,6 +1,6 @@
 _base_ = './deeplabv3_r101_cityscapes.py'
-# The same in less memory and compute: a local head of a fifth of the cost, and
-# losses at full resolution for one image at a time.
+# In less memory and compute: a local head of a quarter of the cost, and losses
+# at full resolution for one image at a time.
 model = dict(
     backbone=dict(local_heads=dict(preset='segmentation_lean')),
     decode_head=dict(type='mmlocal.ImagewiseASPPHead'),

@@ -8,7 +8,7 @@
     InfoPro on ImageNet and on Cityscapes.
 ``segmentation_lean``
     A bottleneck in place of the wide convolution of ``segmentation``, at
-    about a seventh of its compute.
+    less than a fifth of its compute.
 """
 
 from __future__ import annotations

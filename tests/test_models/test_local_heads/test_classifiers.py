@@ -61,6 +61,7 @@ def test_cifar_downsamples_before_the_last_stage(channels, stride, boundary):
     [
         ('imagenet', 512, 1000, 4_643_560),
         ('segmentation', 1024, 19, 4_729_875),
+        ('segmentation_lean', 1024, 19, 857_875),
         ('linear', 512, 1000, 513_000),
     ],
 )
@@ -83,6 +84,19 @@ def test_imagenet_shapes_and_macs(boundary):
 def test_classifies_any_feature(name, boundary):
     net = build_net(name, boundary(24, 2), 5, BN)
     assert net(torch.randn(3, 24, 9, 7)).shape == (3, 5)
+
+
+def test_lean_segmentation_costs_a_fifth(boundary):
+    """Of the published net, in multiply-accumulates a position."""
+    costs = []
+    for name in 'segmentation', 'segmentation_lean':
+        net = build_net(name, boundary(1024, 8), 19, BN).to('meta')
+        with FlopCounterMode(display=False) as counter:
+            out = net(torch.empty(1, 1024, 4, 4, device='meta'))
+        assert out.shape == (1, 19, 4, 4)
+        costs.append(counter.get_total_flops() / 2 / 16)
+    assert costs[1] == 1024 * 256 + 9 * 256**2 + 256 * 19
+    assert costs[1] < costs[0] / 5
 
 
 def test_segmentation_layers(boundary):
