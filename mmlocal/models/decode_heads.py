@@ -15,7 +15,6 @@ from .losses import cell_accuracy, imagewise_cross_entropy
 PREFIX = 'Imagewise'
 
 
-@cache
 def imagewise_head(name: str) -> type | None:
     """A decode head of mmseg that is an :class:`ImagewiseLoss` as well.
 
@@ -37,19 +36,9 @@ def imagewise_head(name: str) -> type | None:
     from mmseg.registry import MODELS
 
     stock = MODELS.module_dict.get(name.removeprefix(PREFIX))
-    if stock is None or not issubclass(stock, BaseDecodeHead):
+    if not (isinstance(stock, type) and issubclass(stock, BaseDecodeHead)):
         return None
-    for method in ('loss', 'loss_by_feat'):
-        if getattr(stock, method) is not getattr(BaseDecodeHead, method):
-            raise ValueError(
-                f'mmlocal.{name}: {stock.__name__} has a {method} of its '
-                'own, which cannot be computed image by image: write '
-                f'type={stock.__name__!r}'
-            )
-    doc = f':class:`{stock.__name__}` with an :class:`ImagewiseLoss`.'
-    # Of mmseg: what is built in it is looked up there.
-    names = {'__doc__': doc, '__module__': stock.__module__}
-    return type(name, (ImagewiseLoss, stock), names)
+    return _with_imagewise_loss(stock, BaseDecodeHead)
 
 
 def stock_type(kind: Any) -> Any:
@@ -120,14 +109,29 @@ class ImagewiseLoss:
         losses = imagewise_cross_entropy(
             logits, labels, self.ignore_index, self.align_corners, weight
         )
-        valid = labels != self.ignore_index
         if weight is not None:
-            count = weight[labels[valid]].sum()
+            count = weight[labels[labels != self.ignore_index]].sum()
         elif loss.avg_non_ignore:
-            count = valid.sum()
+            count = (labels != self.ignore_index).sum()
         else:
             count = labels.numel()
         return loss.loss_weight * weight_reduce_loss(losses, avg_factor=count)
+
+
+@cache
+def _with_imagewise_loss(stock: type, base: type) -> type:
+    name = f'{PREFIX}{stock.__name__}'
+    for method in ('loss', 'loss_by_feat'):
+        if getattr(stock, method) is not getattr(base, method):
+            raise ValueError(
+                f'mmlocal.{name}: {stock.__name__} has a {method} of its '
+                'own, which cannot be computed image by image: write '
+                f'type={stock.__name__!r}'
+            )
+    doc = f':class:`{stock.__name__}` with an :class:`ImagewiseLoss`.'
+    # Of mmseg: what is built in it is looked up there.
+    names = {'__doc__': doc, '__module__': stock.__module__}
+    return type(name, (ImagewiseLoss, stock), names)
 
 
 def _losses(head: nn.Module) -> list[nn.Module]:

@@ -112,6 +112,22 @@ def test_unknown_heads():
     assert MODELS.get('mmlocal.ImagewiseResNet') is None
 
 
+def test_a_head_that_is_registered_later():
+    """As those that ``custom_imports`` brings."""
+    from mmseg.models.decode_heads import FCNHead
+    from mmseg.registry import MODELS as mmseg_models
+
+    assert MODELS.get('mmlocal.ImagewiseLateHead') is None
+    late = type('LateHead', (FCNHead,), {})
+    mmseg_models.register_module('LateHead', module=late, force=True)
+    try:
+        found = MODELS.get('mmlocal.ImagewiseLateHead')
+        assert issubclass(found, late)
+        assert found is MODELS.get('mmlocal.ImagewiseLateHead')
+    finally:
+        del mmseg_models.module_dict['LateHead']
+
+
 def test_a_step_of_local_training_is_that_of_stock_heads(helpers):
     """Weights go by the same names, and take the same step."""
     cfg = helpers.segmentor_cfg(['layer2.0'])
