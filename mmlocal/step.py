@@ -191,6 +191,10 @@ class LocalBackbone(Protocol):
     def boundary_modules(self) -> dict[str, nn.Module]:
         """The first submodule of each module but the first, by name."""
 
+    @property
+    def block_modules(self) -> dict[str, nn.Module]:
+        """The repeated parts of the network, by name."""
+
     def module_state(self, index: int) -> dict[str, Tensor]:
         """Weights and buffers of one module, without its local head."""
 

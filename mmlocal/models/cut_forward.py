@@ -36,9 +36,10 @@ def cut_forward(
         feat = args[key] if isinstance(key, int) else kwargs[key]
         return replace(args, kwargs, key, at_boundary(index, feat))
 
+    # Before other hooks: those of FSDP gather the weights of what comes next.
     handles = [
         module.register_forward_pre_hook(
-            partial(hook, index), with_kwargs=True
+            partial(hook, index), prepend=True, with_kwargs=True
         )
         for index, module in enumerate(boundaries)
     ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmlocal.step import Stopped
 
+from .blocks import innermost_blocks
 from .calls import Calls
 from .chain import Chain
 from .checkpointing import again_in_backward
@@ -62,6 +63,12 @@ class ModuleAccess:
         """The first submodule of each module but the first, by name."""
         get = self.backbone.get_submodule
         return {name: get(name) for name in self.boundaries}
+
+    @property
+    def block_modules(self) -> dict[str, nn.Module]:
+        """The backbone's innermost blocks, by name."""
+        get = self.backbone.get_submodule
+        return {name: get(name) for name in innermost_blocks(self.backbone)}
 
     def module_weights(self, index: int) -> list[nn.Parameter]:
         """The weights of one module and of its local head."""
