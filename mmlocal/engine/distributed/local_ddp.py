@@ -8,18 +8,17 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mmengine.optim import OptimWrapper
-from torch import Tensor, nn
+from torch import nn
 
-from mmlocal.engine.optim import LocalStepMixin
 from mmlocal.registry import MODEL_WRAPPERS
 
+from .model_wrapper import LocalModelWrapper
 from .reducer import GradientReducer
 from .weights import broadcast, check_same_parameters
 
 
 @MODEL_WRAPPERS.register_module()
-class LocalDistributedDataParallel(nn.Module):
+class LocalDistributedDataParallel(LocalModelWrapper):
     """Averages gradients over ranks, each module's while the next computes.
 
     For a model with a ``LocalSupervisedBackbone`` what
@@ -76,7 +75,7 @@ class LocalDistributedDataParallel(nn.Module):
         timeout: float | None = None,
         broadcast_buffers: bool = False,
     ):
-        super().__init__()
+        super().__init__(module)
         if not dist.is_initialized():
             raise RuntimeError(
                 'LocalDistributedDataParallel is for several processes: '
@@ -88,7 +87,6 @@ class LocalDistributedDataParallel(nn.Module):
                 'model_wrapper_cfg.timeout is that of the own group: write '
                 'own_group=True too, or env_cfg.dist_cfg.timeout instead.'
             )
-        self.module = module
         self.broadcast_buffers = broadcast_buffers
         self._require_sync = self._buffers_are_old = True
         check_same_parameters(module)
@@ -119,44 +117,3 @@ class LocalDistributedDataParallel(nn.Module):
             yield
         finally:
             self._require_sync = before
-
-    def train_step(
-        self, data: dict | tuple | list, optim_wrapper: OptimWrapper
-    ) -> dict[str, Tensor]:
-        """One training iteration.
-
-        Args:
-            data (dict | tuple | list): What the data loader hands out.
-            optim_wrapper (OptimWrapper): A local one: it waits for the
-                gradients before it uses them.
-
-        Returns:
-            dict[str, Tensor]: Values for the log.
-
-        Raises:
-            ValueError: If the optimizer wrapper is no local one.
-        """
-        if not isinstance(optim_wrapper, LocalStepMixin):
-            raise ValueError(
-                f'optim_wrapper.type is {type(optim_wrapper).__name__}, '
-                'which would step before the gradients are reduced: write '
-                "'mmlocal.LocalOptimWrapper' or 'mmlocal.LocalAmpOptimWrapper'"
-                ', or train with MMDistributedDataParallel.'
-            )
-        with optim_wrapper.optim_context(self):
-            data = self.module.data_preprocessor(data, training=True)
-            if isinstance(data, dict):
-                losses = self(**data, mode='loss')
-            else:
-                losses = self(*data, mode='loss')
-        loss, log = self.module.parse_losses(losses)
-        optim_wrapper.update_params(loss)
-        return log
-
-    def val_step(self, data: dict | tuple | list) -> list:
-        """The model's predictions."""
-        return self.module.val_step(data)
-
-    def test_step(self, data: dict | tuple | list) -> list:
-        """The model's predictions."""
-        return self.module.test_step(data)
