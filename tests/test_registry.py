@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
         ('MODELS', 'LocalSupervisedBackbone'),
         ('MODELS', 'CTCHead'),
         ('MODEL_WRAPPERS', 'LocalDistributedDataParallel'),
+        ('MODEL_WRAPPERS', 'LocalFSDP'),
         ('HOOKS', 'LocalLossHook'),
         ('LOOPS', 'LocalValLoop'),
         ('METRICS', 'PerModuleIoU'),

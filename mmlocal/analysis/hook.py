@@ -76,7 +76,19 @@ class ModuleMeasureHook(Hook):
         self._file: MeasureFile | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Build what is looked at, and measure the first weights."""
+        """Build what is looked at, and measure the first weights.
+
+        Raises:
+            ValueError: If the model is sharded.
+        """
+        if getattr(runner.model, 'is_sharded', False):
+            raise ValueError(
+                'custom_hooks: ModuleMeasureHook measures on rank 0, which '
+                f'has a shard under {type(runner.model).__name__}: '
+                'remove it and measure checkpoints by tools/analysis_tools/'
+                'measure_modules.py, or write model_wrapper_cfg='
+                "dict(type='mmlocal.LocalDistributedDataParallel')."
+            )
         if dist.is_main_process():
             self._source = Source(runner.cfg, self.batch_size)
             self._file = MeasureFile(Path(runner.work_dir, NAME))

@@ -1,4 +1,4 @@
-"""A Runner that cuts a network before it is built."""
+"""A Runner that cuts a network before it is built, and may shard it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from torch import nn
 from mmlocal.config import build_partition, planned_backbone
 from mmlocal.registry import RUNNERS
 
+from .distributed.sharded_runs import ShardedRuns
+
 
 @RUNNERS.register_module()
-class LocalRunner(Runner):
+class LocalRunner(ShardedRuns, Runner):
     """:class:`mmengine.runner.Runner`, for splits that need the whole config.
 
     ``boundaries`` that are left to a plan (``MemoryBalanced``,
     ``MemoryBudget``) are replaced in the config by the cuts and the
     ``checkpointing`` that the plan names. What is logged, recorded, built,
     dumped to the work dir and kept in checkpoints is the config with the
-    cuts; it trains alike with any Runner. All other configs pass through.
+    cuts; it trains alike with any Runner. A model that is sharded by
+    ``LocalFSDP`` is initialized, saved and resumed as a whole one; it needs
+    this Runner. All other configs pass through.
 
     ``tools/train.py`` and ``tools/test.py`` take it for configs without a
     ``runner_type``.

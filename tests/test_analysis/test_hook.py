@@ -2,11 +2,13 @@
 
 import json
 from copy import deepcopy
+from unittest.mock import Mock
 
 import pytest
 import torch
 from mmengine.hooks import Hook
 
+from mmlocal.analysis.hook import ModuleMeasureHook
 from mmlocal.engine.runner import LocalRunner
 
 MEASURES = [
@@ -95,3 +97,11 @@ def test_too_few_images_are_an_error_before_training(train):
     }
     with pytest.raises(ValueError, match='the data set has 40 images'):
         train('run', hook)
+
+
+def test_a_sharded_model_is_refused():
+    runner = Mock()
+    runner.model.is_sharded = True
+    hook = ModuleMeasureHook(MEASURES)
+    with pytest.raises(ValueError, match='measure_modules'):
+        hook.before_train(runner)

@@ -1,9 +1,11 @@
 from .local_ddp import LocalDistributedDataParallel
+from .local_fsdp import LocalFSDP
 from .reducer import GradientReducer
 from .weights import average_statistics
 
 __all__ = [
     'GradientReducer',
     'LocalDistributedDataParallel',
+    'LocalFSDP',
     'average_statistics',
 ]

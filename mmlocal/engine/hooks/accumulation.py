@@ -10,7 +10,9 @@ from mmengine.dist import all_reduce
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from torch import Tensor, nn
 
+from mmlocal.engine.distributed.shards import shard_like, to_whole
 from mmlocal.step import unwrap
 
 
@@ -23,10 +25,21 @@ def unfinished_gradients(runner: Runner) -> dict[str, Any]:
     Returns:
         dict: ``counts``, the iterations of an accumulation, and
         ``gradients`` by parameter, on the host; {} between two
-        accumulations.
+        accumulations. Also, with a warning, if a wrapper keeps them where
+        nobody else finds them.
     """
     wrapper = runner.optim_wrapper
     if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
+        return {}
+    if getattr(runner.model, 'accumulate', None) == 'whole':
+        print_log(
+            f'the checkpoint behind iteration {runner.iter + 1}, in the '
+            'middle of an accumulation, is without its gradients: write '
+            "model_wrapper_cfg.accumulate='sharded', or an interval of "
+            'checkpoints that is a multiple of accumulative_counts.',
+            logger='current',
+            level=logging.WARNING,
+        )
         return {}
     parameters = dict(unwrap(runner.model).named_parameters())
     device = next(iter(parameters.values())).device
@@ -41,13 +54,7 @@ def unfinished_gradients(runner: Runner) -> dict[str, Any]:
         parameters.items(), there.tolist(), strict=True
     ):
         if known:
-            gradient = (
-                torch.zeros_like(parameter)
-                if parameter.grad is None
-                else parameter.grad.clone()
-            )
-            all_reduce(gradient, 'mean')
-            gradients[name] = gradient.detach().cpu()
+            gradients[name] = _average(parameter).cpu()
     return {'counts': wrapper._accumulative_counts, 'gradients': gradients}
 
 
@@ -72,9 +79,23 @@ def restore_gradients(runner: Runner, kept: dict[str, Any]) -> None:
     for name, parameter in unwrap(runner.model).named_parameters():
         if name in kept['gradients']:
             gradient = kept['gradients'][name]
-            parameter.grad = gradient.to(parameter.device, parameter.dtype)
+            gradient = gradient.to(parameter.device, parameter.dtype)
+            parameter.grad = shard_like(gradient, parameter)
     print_log(
         f'iteration {runner.iter} is inside of an accumulation: its '
         'gradients so far came with the checkpoint, and none is lost.',
         logger='current',
     )
+
+
+@torch.no_grad()
+def _average(parameter: nn.Parameter) -> Tensor:
+    """Of its gradients on all ranks, whole; a shard is one already."""
+    gradient = parameter.grad
+    if gradient is None:
+        gradient = torch.zeros_like(parameter)
+    whole = to_whole(gradient)
+    if whole is gradient:
+        whole = gradient.clone()
+        all_reduce(whole, 'mean')
+    return whole

@@ -49,7 +49,7 @@ class LocalLossHook(Hook):
     Raises:
         ValueError: In ``before_train``, if the optimizer wrapper is not a
             local one, or on default DDP, ``static_graph``,
-            ``detect_anomalous_params``, FSDP, DeepSpeed, or mmengine's
+            ``detect_anomalous_params``, FSDP1, DeepSpeed, or mmengine's
             ``activation_checkpointing`` around a boundary; when a checkpoint
             is loaded, if it fits neither model nor modules nor optimizer.
         RuntimeError: After too many losses that are no numbers.
@@ -155,19 +155,24 @@ def _problems(runner: Runner) -> Iterator[str]:
 def _wrapper_problems(model: nn.Module) -> Iterator[str]:
     name, local = type(model).__name__, 'LocalDistributedDataParallel'
     reason = {
-        'FullySharded': 'gathers the parameters for one forward and then one '
-        'backward, while local modules run their backward inside of the '
-        'forward',
-        'DeepSpeed': 'runs one backward and one step itself, without '
-        'optim_context, in which local modules are trained',
+        'FullySharded': (
+            'gathers the parameters for one forward and then one backward, '
+            'while local modules run their backward inside of the forward',
+            'shards them module by module',
+        ),
+        'DeepSpeed': (
+            'runs one backward and one step itself, without optim_context, '
+            'in which local modules are trained',
+            'shards weights, gradients and optimizer state',
+        ),
     }
-    for part, why in reason.items():
+    for part, (why, what) in reason.items():
         if part in name:
             yield (
                 f'model_wrapper_cfg or strategy: {name} {why}. Remove it and '
-                f"write model_wrapper_cfg=dict(type='mmlocal.{local}'): it "
-                'keeps all weights on each GPU, and local training saves '
-                'activations, with_cp=True of the backbone more of them.'
+                f"write model_wrapper_cfg=dict(type='mmlocal.LocalFSDP'), "
+                f"which {what}, or 'mmlocal.{local}', which keeps all of them "
+                'on each GPU.'
             )
     if not isinstance(model, DistributedDataParallel):
         return

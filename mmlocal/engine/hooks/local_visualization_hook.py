@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -83,10 +82,11 @@ class LocalVisualizationHook(Hook):
             )
             self._pictures = []
 
-    @master_only
     def _draw(
         self, runner: Runner, data_batch: dict, outputs: list, count: int
     ) -> None:
+        # On all ranks, which may have a shard of the model each; the
+        # visualizer of rank 0 alone writes.
         model = unwrap(runner.model)
         backbone = local_backbone(model)
         if backbone is None or not backbone.boundary_modules:

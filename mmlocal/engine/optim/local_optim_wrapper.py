@@ -41,7 +41,7 @@ class LocalStepMixin:
 
     step_log: dict[str, Tensor] = {}
     during: Callable[[str], AbstractContextManager] = staticmethod(nullcontext)
-    # Of a LocalDistributedDataParallel.
+    # Of a LocalDistributedDataParallel, or a LocalFSDP.
     _gradient_reducer: Any = None
     # Whether gradients of the last forward have come.
     _begun = False
@@ -285,8 +285,8 @@ class LocalAmpOptimWrapper(LocalStepMixin, AmpOptimWrapper):
         **kwargs: Passed to :class:`mmengine.optim.OptimWrapper`.
 
     Raises:
-        ValueError: If ``use_fsdp`` is set: FSDP is not supported; or
-            ``step`` is not 'iteration': all modules share one loss scale.
+        ValueError: If ``use_fsdp`` is set, which is for FSDP1; or ``step``
+            is not 'iteration': all modules share one loss scale.
     """
 
     def __init__(
@@ -305,8 +305,9 @@ class LocalAmpOptimWrapper(LocalStepMixin, AmpOptimWrapper):
             )
         if use_fsdp:
             raise ValueError(
-                'optim_wrapper.use_fsdp: FSDP shards the whole forward and '
-                'cannot run local backward passes; use DDP.'
+                'optim_wrapper.use_fsdp: that FSDP shards the whole forward '
+                'and cannot run local backward passes; remove it and write '
+                "model_wrapper_cfg=dict(type='mmlocal.LocalFSDP')."
             )
         self._cpu_dtype = None
         if torch.accelerator.is_available():

@@ -77,10 +77,13 @@ def run(
     steps: int,
     hook: Hook | None = None,
     ema: dict | None = None,
+    interval: int = 5,
+    kind: type[Runner] = Runner,
+    wrapper: dict = WRAPPER,
     **settings,
 ):
     """Train with momentum, clipping, EMA and accumulation."""
-    runner = Runner(
+    runner = kind(
         model=ConfigDict(segmentor()),
         work_dir=str(folder),
         launcher='pytorch',
@@ -109,7 +112,7 @@ def run(
             'checkpoint': {
                 'type': 'mmlocal.LocalCheckpointHook',
                 'by_epoch': False,
-                'interval': 5,
+                'interval': interval,
                 'max_keep_ckpts': 1,
             }
         },
@@ -118,7 +121,7 @@ def run(
             {'type': 'EMAHook', **(ema or {})},
             hook or Recorder(),
         ],
-        cfg=Config({'model_wrapper_cfg': dict(WRAPPER)}),
+        cfg=Config({'model_wrapper_cfg': dict(wrapper)}),
         randomness={'seed': 1},
         **settings,
     )

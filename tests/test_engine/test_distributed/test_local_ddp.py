@@ -1,4 +1,4 @@
-"""Checks on 2 and 4 gloo ranks; each is a function in a `checks_*.py`."""
+"""Checks on 2 to 4 gloo ranks; each is a function in a `checks_*.py`."""
 
 import json
 import os
@@ -7,8 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 HERE = Path(__file__).parent
+# fully_shard runs on CPUs.
+SHARDS = pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, 'record_event'), reason='needs a newer torch'
+)
 CHECKS = [
     'gradients-2',
     pytest.param('gradients-4', marks=pytest.mark.slow),
@@ -52,9 +57,26 @@ CHECKS = [
     'sequential_cached_apart-2',
     'validation_of_modules-2',
     'memories_of_ctc-2',
+    pytest.param('sharded_training-2', marks=SHARDS),
+    pytest.param('sharded_training-3', marks=[SHARDS, pytest.mark.slow]),
+    pytest.param('sharded_segmentors-2', marks=SHARDS),
+    pytest.param('sharded_heads-2', marks=[SHARDS, pytest.mark.slow]),
+    pytest.param('sharded_mixed_precision-2', marks=SHARDS),
+    pytest.param('sharded_overflow_on_one_rank-2', marks=SHARDS),
+    pytest.param('sharded_states-2', marks=SHARDS),
+    pytest.param('sharded_inference-2', marks=SHARDS),
+    pytest.param('sharded_bytes-2', marks=SHARDS),
+    pytest.param('errors_of_sharding-2', marks=SHARDS),
+    pytest.param('sharded_runner-2', marks=[SHARDS, pytest.mark.slow]),
+    pytest.param('sharded_killed_rank-2', marks=[SHARDS, pytest.mark.slow]),
+    pytest.param('sharded_copy-2', marks=SHARDS),
+    pytest.param('sharded_accumulation_that_is_kept_whole-2', marks=SHARDS),
 ]
 # What a rank ends with where that is not success.
-ENDS = {'killed_rank-2': {1: 'exit code -9'}}
+ENDS = {
+    name: {1: 'exit code -9'}
+    for name in ('killed_rank-2', 'sharded_killed_rank-2')
+}
 
 
 @pytest.fixture(scope='module')

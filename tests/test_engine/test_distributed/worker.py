@@ -100,6 +100,9 @@ def main() -> None:
     import checks_ctc  # noqa: F401
     import checks_failures  # noqa: F401
     import checks_forward_forward  # noqa: F401
+    import checks_fsdp  # noqa: F401
+    import checks_fsdp_runner  # noqa: F401
+    import checks_fsdp_states  # noqa: F401
     import checks_gradients
     import checks_layerwise  # noqa: F401
     import checks_order  # noqa: F401

@@ -99,4 +99,5 @@ def test_sharded_wrappers_are_refused(name):
     wrapper = type(name, (torch.nn.Module,), {})()
     (problem,) = _wrapper_problems(wrapper)
     assert f'model_wrapper_cfg or strategy: {name}' in problem
-    assert "type='mmlocal.LocalDistributedDataParallel'" in problem
+    assert "type='mmlocal.LocalFSDP'" in problem
+    assert "'mmlocal.LocalDistributedDataParallel'" in problem
