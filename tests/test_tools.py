@@ -420,6 +420,43 @@ def test_cpu_processes(tmp_path):
     ) in output
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, 'record_event'), reason='needs a newer torch'
+)
+def test_cpu_processes_that_shard(tmp_path):
+    """Chosen by an option; resumed by three ranks, then by one process."""
+    wrapper = ['model_wrapper_cfg.type=mmlocal.LocalFSDP']
+    for epoch, ranks in ((1, '2'), (2, '3')):
+        options = ['--resume'] if epoch > 1 else []
+        output = output_of(
+            launch(
+                tmp_path,
+                ranks,
+                *options,
+                settings=wrapper,
+                epochs=epoch,
+                PORT=free_port(),
+            )
+        )
+        assert f'Epoch(train) [{epoch}][2/2]' in output
+        assert f'Epoch(val) [{epoch}]' in output
+        assert 'accuracy/top1' in output
+    assert 'the global batch has changed' in output
+    keys = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
+    assert all(
+        type(value) is torch.Tensor for value in keys['state_dict'].values()
+    )
+
+    options = [f'{key}={value}' for key, value in SMALL.items()]
+    TRAIN.main(
+        [CLS, '--resume', '--work-dir', str(tmp_path)]
+        + ['--cfg-options', *options, 'train_cfg.max_epochs=3']
+    )
+    output = max(tmp_path.glob('*/*.log'), key=os.path.getmtime).read_text()
+    assert 'Epoch(train) [3][4/4]' in output
+
+
 def test_a_planned_split(tmp_path, monkeypatch):
     """Planned before two ranks train; then resumed by one process, and tested,
     from the config and from the one that was dumped."""
@@ -492,6 +529,7 @@ def test_plan_memory(capsys, tmp_path):
             '--batch-size=16',
             '--max-modules=2',
             '--budget=0.7',
+            '--ranks=4',
             f'--out={tmp_path / "plan.json"}',
             f'--plot={tmp_path / "plan.png"}',
         ]
@@ -501,10 +539,12 @@ def test_plan_memory(capsys, tmp_path):
     assert 'this config' in text
     assert 'Fits into' in text
     assert 'Largest batch that fits' in text
+    assert 'One of 4 GPUs' in text
     found = json.loads((tmp_path / 'plan.json').read_text())
     assert len(found['rows']) == 9
     assert found['plan']['peak'] <= found['budget']
     assert repr(found['plan']['boundaries']) in text
+    assert found['rank']['peak'] < found['plan']['peak']
     assert (tmp_path / 'plan.png').stat().st_size > 10_000
 
 

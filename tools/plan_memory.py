@@ -17,9 +17,11 @@ from mmengine.logging import MMLogger
 from rich.console import Console
 
 from mmlocal.apis import cli
+from mmlocal.config import type_name
 from mmlocal.planner import (
     MAX_MODULES,
     Planner,
+    RankMemory,
     Row,
     Simulator,
     StepReport,
@@ -28,6 +30,7 @@ from mmlocal.planner import (
     describe_floor,
     parse_budget,
     report,
+    sharded_memory,
     warnings_of,
 )
 
@@ -77,6 +80,12 @@ def make_parser() -> ArgumentParser:
         choices=('cuda', 'cpu'),
         default='cuda',
         help='whose rules of allocation and autocast hold',
+    )
+    parser.add_argument(
+        '--ranks',
+        type=int,
+        help='also say what each of so many GPUs holds if LocalFSDP shards '
+        'the model; batch sizes are those of a GPU',
     )
     parser.add_argument('--out', metavar='JSON', help='write all of it here')
     parser.add_argument(
@@ -140,6 +149,17 @@ def plan(cfg: Config, args: Namespace, console: Console) -> None:
         }
     chosen = chosen or min((row.report for row in rows), key=_peak)
     console.print(report.breakdown(chosen))
+    if args.ranks:
+        with console.status('running one rank'):
+            rank = _rank(cfg, simulator, chosen, args.ranks)
+        content['rank'] = asdict(rank)
+        console.print(
+            f'One of {rank.ranks} GPUs: {chosen.peak / GIB:.2f} GiB with '
+            'LocalDistributedDataParallel, at most '
+            f'{rank.peak / GIB:.2f} GiB with LocalFSDP '
+            f'({rank.weights / GIB:.3f} of weights, at most '
+            f'{rank.gathered / GIB:.3f} whole at a time).'
+        )
     for name, reason in planner.unavailable.items():
         console.print(f'[yellow]{name}: {reason}')
     for warning in warnings_of([row.report for row in rows]):
@@ -151,6 +171,15 @@ def plan(cfg: Config, args: Namespace, console: Console) -> None:
         with console.status('drawing'):
             _draw(args.plot, simulator, chosen)
         console.print(f'written: {args.plot}')
+
+
+def _rank(
+    cfg: Config, simulator: Simulator, chosen: StepReport, ranks: int
+) -> RankMemory:
+    wrapper = cfg.get('model_wrapper_cfg') or {}
+    if type_name(wrapper.get('type')) != 'LocalFSDP':
+        wrapper = {}
+    return sharded_memory(simulator, chosen.split, ranks, wrapper)
 
 
 def _answer(

@@ -4,12 +4,14 @@ from . import report
 from .advice import config_lines, describe_floor, warnings_of
 from .budget import parse_budget
 from .planner import MAX_MODULES, Planner, Row
+from .ranks import RankMemory, sharded_memory
 from .simulator import Simulator, StepReport
 from .training_setting import TrainingSetting
 
 __all__ = [
     'MAX_MODULES',
     'Planner',
+    'RankMemory',
     'Row',
     'TrainingSetting',
     'Simulator',
@@ -18,5 +20,6 @@ __all__ = [
     'describe_floor',
     'parse_budget',
     'report',
+    'sharded_memory',
     'warnings_of',
 ]
