@@ -180,6 +180,8 @@ def test_only_four_places_differ_from_end_to_end(name):
     assert wrapper['type'] == 'mmlocal.LocalSupervisedBackbone'
     assert wrapper['backbone'] == plain['model'].pop('backbone')
     wrapper = {'type': 'mmlocal.LocalDistributedDataParallel'}
+    if name == 'greedy/vit-large-p16_imagenet_k4':
+        wrapper = {'type': 'mmlocal.LocalFSDP', 'param_dtype': 'bf16'}
     assert local.pop('model_wrapper_cfg') == wrapper
     # Nothing where there is one process, or no local training.
     assert {'model_wrapper_cfg', 'find_unused_parameters'}.isdisjoint(plain)
