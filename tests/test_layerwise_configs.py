@@ -162,9 +162,9 @@ def check_isolation(backbone):
         features.append(feat)
         return feat.detach()
 
-    cuts = backbone.boundary_modules.values()
+    cuts = [backbone.crossings[name] for name in backbone.boundaries]
     images = torch.zeros(2, *backbone.input_shape, device='meta')
-    features += cut_forward(backbone.backbone, cuts, images, cut)
+    features += cut_forward(backbone.backbone, cuts, (images,), cut)
     owners = [weights_behind(feature) for feature in features]
     assert len(owners) == backbone.num_modules and all(owners)
     assert len(set.union(*owners)) == sum(map(len, owners))

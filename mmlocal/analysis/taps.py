@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mmlocal.models.cut_forward import cut_forward
+from mmlocal.models.graph import Crossing
 from mmlocal.models.module_access import last_tensor
-from mmlocal.models.tracing import flatten
+from mmlocal.models.structure import flatten
 from mmlocal.step import local_backbone
 
 
@@ -67,6 +68,10 @@ class Taps:
             self.names = list(self.outputs)
         for name in self.outputs or self.boundaries:
             self._submodule(name)
+        crossings = {} if local is None else local.crossings
+        self._cuts = [
+            crossings.get(name, Crossing(name)) for name in self.boundaries
+        ]
 
     @torch.no_grad()
     def __call__(
@@ -112,8 +117,7 @@ class Taps:
             keep(self.names[index], feat)
             return feat
 
-        modules = [self._submodule(name) for name in self.boundaries]
-        outputs = cut_forward(self.backbone, modules, x, at_boundary)
+        outputs = cut_forward(self.backbone, self._cuts, (x,), at_boundary)
         keep(self.names[-1], last_tensor(outputs))
 
     def _run_hooked(

@@ -31,6 +31,8 @@ class Boundary:
             ``local_end``. Defaults to 1.
         side (int): Cells along a side, for the input with which the backbone
             was looked at. Defaults to 1.
+        parts (tuple[Boundary, ...]): Of each of the features that are joined
+            to this one, where a submodule takes several. Defaults to ().
     """
 
     name: str
@@ -42,6 +44,7 @@ class Boundary:
     count: int = 1
     # Follows from that input and the stride.
     side: int = field(default=1, compare=False)
+    parts: tuple[Boundary, ...] = field(default=(), compare=False)
 
     def interpolate(self, value: float | tuple[float, float]) -> float:
         """A weight at this boundary.

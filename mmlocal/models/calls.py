@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mmlocal.fake_tensors import FakeTensorMode
 
-from .tracing import flatten, plain_eval
+from .structure import flatten, map_leaves
+from .tracing import plain_eval
 
 
 @dataclass
@@ -95,7 +96,7 @@ class Calls:
         finally:
             for handle in handles:
                 handle.remove()
-        self.outputs = _numbered(outputs, numbers)
+        self.outputs = map_leaves(outputs, numbers.of)
         self.output_numbers = [
             number for number in flatten(self.outputs) if number is not None
         ]
@@ -194,9 +195,3 @@ class _Numbers:
             return None
         new = len(self._seen), value
         return self._seen.setdefault(id(value), new)[0]
-
-
-def _numbered(outputs: Any, numbers: _Numbers) -> Any:
-    if isinstance(outputs, (list, tuple)):
-        return type(outputs)(_numbered(out, numbers) for out in outputs)
-    return numbers.of(outputs)

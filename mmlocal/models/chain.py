@@ -12,6 +12,8 @@ from mmlocal.step import Stopped
 
 from .calls import Calls
 from .cut_forward import cut_forward
+from .graph import Crossing
+from .structure import map_leaves
 
 
 class Chain:
@@ -79,9 +81,9 @@ class Chain:
             found.append(feat)
             raise Stopped
 
-        first = self.backbone.get_submodule(self.boundaries[0])
         with suppress(Stopped):
-            cut_forward(self.backbone, [first], x, stop)
+            cut = Crossing(self.boundaries[0])
+            cut_forward(self.backbone, [cut], (x,), stop)
         return found[0]
 
     def finish(self, feat: Tensor) -> Any:
@@ -89,10 +91,4 @@ class Chain:
         found: dict[int, Tensor] = {}
         for number, block in zip(self._returned, self.blocks(-1), strict=True):
             feat = found[number] = block(feat)
-        return _fill(self._outputs, found)
-
-
-def _fill(outputs: Any, found: dict[int, Tensor]) -> Any:
-    if isinstance(outputs, (list, tuple)):
-        return type(outputs)(_fill(value, found) for value in outputs)
-    return found.get(outputs)
+        return map_leaves(self._outputs, found.get)

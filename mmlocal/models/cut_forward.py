@@ -2,49 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from .tracing import replace, single_tensor
+from .graph import Crossing
+from .joining import join
+from .structure import floats, replaced
+from .tracing import Argument
 
 
 def cut_forward(
     backbone: nn.Module,
-    boundaries: Iterable[nn.Module],
-    x: Tensor,
+    cuts: Sequence[Crossing],
+    args: tuple,
     at_boundary: Callable[[int, Tensor], Tensor],
+    kwargs: dict[str, Any] | None = None,
 ) -> Any:
     """Run any backbone as it is; hooks replace features at its boundaries.
 
+    Where several features meet, ``at_boundary`` is given them joined, and
+    each goes on detached, unless it returns what it was given. What else
+    crosses a cut is detached where it is taken.
+
     Args:
         backbone (nn.Module): What runs.
-        boundaries (Iterable[nn.Module]): The submodules whose input is cut,
-            in forward order.
-        x (Tensor): The backbone's input.
+        cuts (Sequence[Crossing]): What crosses the boundaries, in forward
+            order.
+        args (tuple): The backbone's; the first is a batch of images.
         at_boundary (Callable): Is given the number of the boundary and the
             feature there, and returns what goes on.
+        kwargs (dict, optional): The backbone's.
 
     Returns:
         Any: The backbone's outputs.
     """
-
-    def hook(index: int, module: nn.Module, args: tuple, kwargs: dict):
-        key = single_tensor(args, kwargs)
-        feat = args[key] if isinstance(key, int) else kwargs[key]
-        return replace(args, kwargs, key, at_boundary(index, feat))
-
-    # Before other hooks: those of FSDP gather the weights of what comes next.
+    image_size = next(iter(floats((args, kwargs)).values())).shape[-2:]
+    hooks: list[tuple[str, Callable]] = [
+        (name, _Detach(skips)) for name, skips in _by_module(cuts).items()
+    ]
+    # Behind those: what a head reads may come from earlier modules, too.
+    for index, cut in enumerate(cuts):
+        ask = partial(at_boundary, index)
+        hooks.append((cut.name, partial(_enter, cut, ask, image_size)))
     handles = [
-        module.register_forward_pre_hook(
-            partial(hook, index), prepend=True, with_kwargs=True
+        # By name at each forward: SyncBN conversion and the like replace
+        # modules.
+        backbone.get_submodule(name).register_forward_pre_hook(
+            hook, with_kwargs=True
         )
-        for index, module in enumerate(boundaries)
+        for name, hook in hooks
     ]
     try:
-        return backbone(x)
+        return backbone(*args, **(kwargs or {}))
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _enter(
+    cut: Crossing,
+    at_boundary: Callable[[Tensor], Tensor],
+    image_size: tuple[int, int],
+    module: nn.Module,
+    args: tuple,
+    kwargs: dict,
+) -> tuple[tuple, dict] | None:
+    """Forward pre-hook of the submodule behind a cut."""
+    taken = floats((args, kwargs))
+    reads = cut.reads or tuple(taken)
+    feats = [taken[path] for path in reads]
+    if len(feats) == 1:
+        return replaced((args, kwargs), {reads[0]: at_boundary(feats[0])})
+    if not cut.parts:
+        raise ValueError(
+            f'{cut.name!r} takes {len(feats)} tensors, where a single feature '
+            'is looked at: choose a submodule that takes one.'
+        )
+    feat = join(feats, cut.parts, image_size)
+    if at_boundary(feat) is feat:
+        return None
+    return replaced((args, kwargs), {path: taken[path].detach() for path in reads})
+
+
+class _Detach:
+    """Forward pre-hook of a submodule that takes what crosses a cut.
+
+    Detached copies share memory.
+    """
+
+    def __init__(self, skips: Sequence[Argument]):
+        self.skips = skips
+        self.calls = 0
+
+    def __call__(
+        self, module: nn.Module, args: tuple, kwargs: dict
+    ) -> tuple[tuple, dict]:
+        taken = floats((args, kwargs))
+        new = {
+            skip.path: taken[skip.path].detach()
+            for skip in self.skips
+            if skip.call == self.calls and skip.path in taken
+        }
+        self.calls += 1
+        return replaced((args, kwargs), new)
+
+
+def _by_module(cuts: Sequence[Crossing]) -> dict[str, list[Argument]]:
+    found: dict[str, list[Argument]] = {}
+    for cut in cuts:
+        for skip in cut.skips:
+            found.setdefault(skip.module, []).append(skip)
+    return found

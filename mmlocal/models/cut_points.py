@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from torch import nn
+from torch import Tensor, nn
 
 from .blocks import block_names, innermost_blocks
 from .boundary import END, Boundary, Layouts
-from .tracing import Graph, Trace
+from .graph import Crossing, Graph, NoCut
+from .joining import joined_boundary
+from .structure import Path
+from .tracing import Trace
 
 
 @dataclass(frozen=True)
 class CutPoint:
-    """A submodule before which only one tensor links the network.
+    """A submodule before which the network can be cut.
 
     Args:
-        boundary (Boundary): Of the feature that it takes in.
+        boundary (Boundary): Of the feature that the local head reads there.
         depth (int): Weight layers before it, along the longest path.
-        place (int): Equal for cut points that cut at the same place, as
-            ``layer2`` and ``layer2.0`` do.
+        place (tuple[int, ...]): Equal for cut points that cut at the same
+            place, as ``layer2`` and ``layer2.0`` do.
         is_block (bool): Whether it is an element of a list of modules, and
             not a single layer inside of another block.
+        crossing (Crossing): What goes from the modules before to those
+            behind.
     """
 
     boundary: Boundary
     depth: int
-    place: int
+    place: tuple[int, ...]
     is_block: bool
+    crossing: Crossing
 
     @property
     def name(self) -> str:
@@ -126,7 +133,9 @@ class CutPoints:
     def __init__(self, backbone: nn.Module, input_shape: tuple[int, ...]):
         self.valid: dict[str, CutPoint] = {}
         trace = Trace(backbone, input_shape)
-        features = list(trace.features.values())
+        features = [
+            feat for taken in trace.taken.values() for feat in taken.values()
+        ]
         layouts = Layouts(input_shape, trace.batch_size, features)
         self.rejected, self.order = trace.rejected, trace.order
         innermost = {*innermost_blocks(backbone)}
@@ -134,26 +143,24 @@ class CutPoints:
         self.end = None
         if trace.last is not None:
             self.end = layouts.boundary(END, trace.last)
-        graph = Graph(trace.outputs)
+        graph = Graph(trace)
         self.depth = graph.total_depth
         blocks = set(block_names(backbone))
-        for name, feature in trace.features.items():
-            node = feature.grad_fn
-            leak = graph.leak(node)
-            boundary = layouts.boundary(name, feature)
-            if leak or boundary is None:
-                self.rejected[name] = leak or (
-                    f'its input of shape {tuple(feature.shape)} is not '
-                    f'{layouts.expected}'
-                )
+        for name, taken in trace.taken.items():
+            try:
+                crossing = graph.crossing(name)
+                parts = _boundaries(crossing, taken, layouts)
+            except NoCut as reason:
+                self.rejected[name] = str(reason)
                 continue
             self.valid[name] = CutPoint(
-                boundary,
-                depth=graph.depth(node),
-                place=graph.place(node, trace.nodes),
+                joined_boundary(parts),
+                graph.depth(crossing),
+                graph.place(crossing),
                 is_block=name in blocks,
+                crossing=replace(crossing, parts=tuple(parts)),
             )
-        self._weights = _first_cuts(backbone, graph, trace, self.valid)
+        self._weights = _first_cuts(trace, graph, self.valid.values())
 
     def modules(self, boundaries: Sequence[str]) -> ModuleParts:
         """What each module consists of, by its place in the forward.
@@ -174,18 +181,37 @@ class CutPoints:
         }
         return ModuleParts(weights, submodules)
 
-    def blocks(self) -> list[CutPoint]:
-        """The cut points before blocks, in forward order.
+    def places(self) -> list[CutPoint]:
+        """The cut points to choose among, in forward order.
 
-        Of several at the same depth (before a pooling and behind it) the
-        last counts; depth 0, before which nothing trains, is left out.
+        Places that one tensor crosses come first; where they leave a stretch
+        of more than half of the depth without any, those with skips count,
+        too. Depth 0, before which nothing trains, is left out.
         """
-        by_depth = {
-            cut.depth: cut
-            for cut in self.valid.values()
-            if cut.is_block and cut.depth
-        }
-        return list(by_depth.values())
+        cuts = [cut for cut in self.valid.values() if cut.depth]
+        # A branch that would stay in memory all along is a last resort.
+        cuts = [cut for cut in cuts if cut.crossing.complete] or cuts
+        single = [c for c in cuts if c.is_block and c.crossing.single]
+        ends = [0, *(cut.depth for cut in _deepening(single)), self.depth]
+        stretches = [
+            (begin, end)
+            for begin, end in zip(ends, ends[1:], strict=False)
+            if 2 * (end - begin) > self.depth
+        ]
+        return [
+            cut
+            for cut in cuts
+            if cut.crossing.single
+            or any(begin < cut.depth < end for begin, end in stretches)
+        ]
+
+    def blocks(self) -> list[CutPoint]:
+        """Those of :meth:`places` that are before blocks.
+
+        Of several at the same depth (before a pooling and behind it) the last
+        counts.
+        """
+        return _deepening(cut for cut in self.places() if cut.is_block)
 
     def check(self, names: list[str]) -> list[CutPoint]:
         """The cut points of these names.
@@ -238,14 +264,38 @@ class CutPoints:
 
     def _explain(self, name: str) -> str:
         reason = self.rejected.get(name, 'the backbone has no such submodule')
-        close = get_close_matches(str(name), self.valid, n=3)
+        names = [cut.name for cut in self.valid.values() if cut.depth]
+        close = get_close_matches(str(name), names, n=3)
         hint = f' Did you mean {" or ".join(map(repr, close))}?'
-        return (
+        message = (
             f'model.backbone.boundaries: cannot cut before {name!r}: '
             f'{reason}.{hint if close else ""} Boundaries name the first '
-            'block of each next module; this backbone can be cut before: '
-            f'{summarize(cut.name for cut in self.blocks())}.'
+            'block of each next module; '
         )
+        blocks = [cut.name for cut in self.blocks()] or names
+        if not blocks:
+            return f'{message}{self.why_none()}'
+        return (
+            f'{message}this backbone can be cut before: {summarize(blocks)}.'
+        )
+
+    def why_none(self) -> str:
+        """Says why a backbone cannot be cut anywhere."""
+        reasons = Counter(self.rejected[name] for name in self.rejected)
+        common, _ = reasons.most_common(1)[0] if reasons else ('', 0)
+        return (
+            'this backbone can be cut nowhere: of most of its submodules, '
+            f'{common or "there is none"}.'
+        )
+
+
+def _deepening(cuts: Iterable[CutPoint]) -> list[CutPoint]:
+    """In forward order; of each depth the last, and none before a lower."""
+    found: list[CutPoint] = []
+    for cut in reversed(list(cuts)):
+        if not found or cut.depth < found[-1].depth:
+            found.append(cut)
+    return found[::-1]
 
 
 def summarize(names: Iterable[str]) -> str:
@@ -263,22 +313,48 @@ def summarize(names: Iterable[str]) -> str:
     )
 
 
+def _boundaries(
+    crossing: Crossing, taken: dict[Path, Tensor], layouts: Layouts
+) -> list[Boundary]:
+    """Of each tensor that a head reads.
+
+    Raises:
+        NoCut: If a head cannot read them.
+    """
+    parts = []
+    for path in crossing.reads:
+        boundary = layouts.boundary(crossing.name, taken[path])
+        if boundary is None:
+            raise NoCut(
+                f'its input of shape {tuple(taken[path].shape)} is not '
+                f'{layouts.expected}'
+            )
+        parts.append(boundary)
+    if joined_boundary(parts) is None:
+        raise NoCut(
+            'it takes several features, which a head cannot read together: '
+            + ', '.join(
+                f'{part.layout} of {part.patches} an image' for part in parts
+            )
+        )
+    return parts
+
+
 def _first_cuts(
-    backbone: nn.Module, graph: Graph, trace: Trace, cuts: Iterable[str]
+    trace: Trace, graph: Graph, cuts: Iterable[CutPoint]
 ) -> dict[str, int]:
     """Of each trainable weight, the first cut point that it lies before.
 
     By number, in forward order; weights behind all of them get the next one.
     """
-    names = {weight: name for name, weight in backbone.named_parameters()}
-    cuts = list(cuts)
+    names, cuts = trace.weight_names, list(cuts)
     first = {
         name: len(cuts)
         for weight, name in names.items()
         if weight.requires_grad
     }
     for index, cut in reversed(list(enumerate(cuts))):
-        for weight in graph.weights(trace.features[cut].grad_fn):
+        for weight in graph.weights(cut.crossing):
             # The image is a leaf, too.
             if weight in names:
                 first[names[weight]] = index

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from .structure import Path, leaves, replaced
+
 
 def graph_nodes(tensor: Tensor, known: set[Node]) -> set[Node]:
     """Nodes of the autograd graph behind ``tensor``, up to ``known`` ones.
@@ -33,7 +35,8 @@ def detach_finished(
     """Detach what stems from finished modules.
 
     Args:
-        outputs (Any): A backbone's outputs: tensors in lists and tuples.
+        outputs (Any): A backbone's outputs: tensors in lists, tuples and
+            dicts.
         finished (set[Node]): Nodes of graphs that are freed.
 
     Returns:
@@ -43,21 +46,18 @@ def detach_finished(
     alive: set[Node] = set()
     detached: list[str] = []
 
-    def visit(value: Any, path: str) -> Any:
-        if isinstance(value, (list, tuple)):
-            items = (visit(v, f'{path}[{i}]') for i, v in enumerate(value))
-            return type(value)(items)
+    new: dict[Path, Tensor] = {}
+    for path, value in leaves(outputs):
         if not isinstance(value, Tensor) or value.grad_fn is None:
-            return value
+            continue
         nodes = graph_nodes(value, alive | finished)
         parents = {parent for node in nodes for parent in _parents(node)}
         if finished.isdisjoint(parents | {value.grad_fn}):
             alive.update(nodes)
-            return value
-        detached.append(path)
-        return _cut_off(value, nodes)
-
-    return visit(outputs, 'outs'), detached
+            continue
+        detached.append('outs' + ''.join(f'[{key!r}]' for key in path))
+        new[path] = _cut_off(value, nodes)
+    return replaced(outputs, new), detached
 
 
 def _parents(node: Node) -> list[Node | None]:

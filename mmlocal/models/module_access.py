@@ -20,8 +20,9 @@ from .checkpointing import again_in_backward
 from .cut_forward import cut_forward
 from .cut_points import ModuleParts
 from .freezing import FrozenModules
+from .graph import Crossing
 from .read_out import ReadOut
-from .tracing import flatten
+from .structure import flatten, floats
 
 
 class ModuleAccess:
@@ -43,6 +44,7 @@ class ModuleAccess:
     local_end: bool
     input_shape: tuple[int, ...]
     _parts: ModuleParts
+    crossings: dict[str, Crossing]
     _only: int | None = None
     _entry: tuple[int, Tensor | None] | None = None
     _readout: ReadOut | None = None
@@ -277,21 +279,20 @@ class ModuleAccess:
 
     def _run(
         self,
-        x: Tensor,
+        args: tuple,
+        kwargs: dict[str, Any],
         at_boundary: Callable[[int, Tensor], Tensor] | None = None,
     ) -> Any:
         """Run the backbone; ``at_boundary(index, feat)`` replaces feat."""
         if self._entry is not None and self._entry[0] > 0:
             return self._run_from(*self._entry, at_boundary or _same)
         if at_boundary is None:
-            return self.backbone(x)
+            return self.backbone(*args, **kwargs)
         if runs_modules(self.local_heads):
             # Hooks would fire again where a head runs its module.
-            return self._run_from(0, x, at_boundary)
-        # Modules are found by name at each forward: SyncBN conversion and
-        # the like replace them.
-        cuts = self.boundary_modules.values()
-        return cut_forward(self.backbone, cuts, x, at_boundary)
+            return self._run_from(0, first_tensor(args, kwargs), at_boundary)
+        cuts = [self.crossings[name] for name in self.boundaries]
+        return cut_forward(self.backbone, cuts, args, at_boundary, kwargs)
 
     def _run_from(
         self,
@@ -304,9 +305,11 @@ class ModuleAccess:
             feat = at_boundary(index, self.chain.run(index, feat))
         return self.chain.finish(feat)
 
-    def _read_out(self, x: Tensor, readout: ReadOut) -> Any:
-        readout.begin(x, self.run_module)
-        outputs = self._run(x, readout.at_boundary)
+    def _read_out(
+        self, args: tuple, kwargs: dict[str, Any], readout: ReadOut
+    ) -> Any:
+        readout.begin(first_tensor(args, kwargs), self.run_module)
+        outputs = self._run(args, kwargs, readout.at_boundary)
         if self.local_end:
             readout.at_boundary(self.num_modules - 1, last_tensor(outputs))
         return outputs
@@ -319,6 +322,11 @@ def _same(index: int, feat: Tensor) -> Tensor:
 def runs_modules(heads: Sequence[nn.Module]) -> bool:
     """Whether local heads run modules themselves."""
     return any(head.runs_module for head in heads)
+
+
+def first_tensor(args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    """The images among a backbone's arguments."""
+    return next(iter(floats((args, kwargs)).values()))
 
 
 def last_tensor(outputs: Any) -> Tensor:

@@ -43,11 +43,11 @@ class EachBlock:
         Raises:
             ValueError: If there is no place between two blocks.
         """
-        chosen = []
+        chosen, places = [], {cut.name: cut for cut in points.places()}
         for before, block in zip(
             [None, *points.innermost], points.innermost, strict=False
         ):
-            cuts = _between(points, before, block)
+            cuts = _between(points.order, places, before, block)
             if before is None:
                 chosen += cuts[-1:]
             elif cuts:
@@ -62,18 +62,17 @@ class EachBlock:
 
 
 def _between(
-    points: CutPoints, before: str | None, block: str
+    order: list[str],
+    places: dict[str, CutPoint],
+    before: str | None,
+    block: str,
 ) -> list[CutPoint]:
     """The cut points behind one block, up to the next one."""
-    begin = 0 if before is None else points.order.index(before)
-    end = points.order.index(block) + 1
-    cuts = [
-        points.valid[name]
-        for name in points.order[begin:end]
-        if name in points.valid
-    ]
+    begin = 0 if before is None else order.index(before)
+    end = order.index(block) + 1
+    cuts = [places[name] for name in order[begin:end] if name in places]
     if before is None:
-        return [cut for cut in cuts if cut.depth]
+        return cuts
     # What begins with `before` itself and what it is made of does not count.
     return [cut for cut in cuts if not f'{cut.name}.'.startswith(f'{before}.')]
 

@@ -128,7 +128,7 @@ def profile(
             does not depend on the mode. Defaults to True.
     """
     backbone = simulator.backbone
-    backbone.set_split(Split([], mode), ModuleList(), None)
+    backbone.set_split(Split([], mode), ModuleList(), simulator.points)
     # The last module's own local head is the same in all plans.
     backbone.local_end = False
     tried = []

@@ -14,7 +14,7 @@ def test_blocks_of_a_resnet(helpers):
     assert [cut.name for cut in points.blocks()] == names
     assert [cut.depth for cut in points.blocks()] == list(range(1, 17, 2))
     assert points.depth == 17
-    assert 'a path goes around' in points.rejected['layer2.0.conv2']
+    assert 'a path goes around' in points.rejected['layer2.1.conv2']
 
 
 def test_summarize():
@@ -79,12 +79,14 @@ class Join(nn.Module):
         return torch.cat(maps, 1)
 
 
-def test_more_than_one_tensor():
+def test_of_two_tensors_a_head_reads_what_the_other_leads_to():
     points = CutPoints(TwoInputs(), (3, 8, 8))
-    for name in 'add', 'join':
-        assert 'exactly one tensor' in points.rejected[name]
-        with pytest.raises(ValueError, match=f"cannot cut before '{name}'"):
-            points.check([name])
+    add, join = points.valid['add'].crossing, points.valid['join'].crossing
+    assert add.reads == ((0, 0),)
+    assert [skip.path for skip in add.skips] == [(0, 1), (0, 0, 1)]
+    # Of a list it reads all.
+    assert join.reads == ((0, 0, 0), (0, 0, 1)) and not join.skips
+    assert points.valid['join'].boundary.channels == 8
 
 
 def test_input_that_does_not_fit_names_the_key():

@@ -23,9 +23,15 @@ from ..checkpointing import (
 )
 from ..cut_points import CutPoints, ModuleParts, Split
 from ..freed_outputs import detach_finished
-from ..local_heads.base import binds, build_local_heads
-from ..module_access import ModuleAccess, last_tensor, runs_modules
+from ..local_heads.base import binds, build_local_heads, passes_on
+from ..module_access import (
+    ModuleAccess,
+    first_tensor,
+    last_tensor,
+    runs_modules,
+)
 from ..module_training import ModuleTraining
+from ..structure import map_leaves
 
 
 @MODELS.register_module()
@@ -135,26 +141,31 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
             build_local_heads(local_heads, places),
             points,
         )
-        self._warned_outputs = False
+        self._said = False
         self.register_state_dict_post_hook(_hide_inner_prefix)
         self.register_load_state_dict_pre_hook(_add_inner_prefix)
         if compile_cfg is not None:
             self._compile(**compile_cfg)
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, x: Tensor | None = None, *args, **kwargs) -> Any:
         """The backbone's outputs; in a training step, trains its modules.
 
         Args:
-            x (Tensor): Images (N, C, H, W).
+            x (Tensor, optional): Images (N, C, H, W); by its own name where
+                the backbone has another one for them.
+            *args: What else the backbone takes.
+            **kwargs: The same, by name.
 
         Raises:
             RuntimeError: In training, without a local optimizer wrapper.
         """
+        if x is not None:
+            args = (x, *args)
         if self._readout is not None:
-            return self._read_out(x, self._readout)
+            return self._read_out(args, kwargs, self._readout)
         training = self.training and torch.is_grad_enabled()
         if not (training and (self.boundaries or self.local_end)):
-            return self._run(x)
+            return self._run(args, kwargs)
         step = current_step()
         if step is None:
             raise RuntimeError(
@@ -165,6 +176,7 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
                 'leave the local heads untouched. (For a forward without '
                 'training, call model.eval() or use torch.no_grad().)'
             )
+        x = first_tensor(args, kwargs)
         only, step.module_input = self._only, x
         if self._entry is not None:
             only, feat = self._entry
@@ -173,14 +185,15 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
             step.inputs = x
         step.run_module = self.run_module
         training = self.module_training(self.local_heads, step, only)
-        outputs = self._run(x, training.at_boundary)
+        outputs = self._run(args, kwargs, training.at_boundary)
         if self.local_end and not self._is_end(only):
             last = last_tensor(outputs)
             passed = training.train(self.num_modules - 1, last)
-            outputs = _replaced(outputs, last, passed)
+            outputs = map_leaves(
+                outputs, lambda leaf: passed if leaf is last else leaf
+            )
         outputs, detached = detach_finished(outputs, training.finished)
-        if not self.local_end:
-            self._warn_of_detached(detached)
+        self._say_once(detached)
         return outputs
 
     def set_split(
@@ -204,10 +217,14 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
         vars(self).pop('chain', None)
         self.boundaries = list(split.boundaries)
         self.local_heads = local_heads
-        order, self._parts = [], ModuleParts({}, {})
+        order, self._parts, self.crossings = [], ModuleParts({}, {}), {}
         if points is not None:
             order = points.order
             self._parts = points.modules(self.boundaries)
+            self.crossings = {
+                name: cut.crossing for name, cut in points.valid.items()
+            }
+        self._check_heads()
         modes = parse_modes(split.checkpointing, self.num_modules)
         blocks = assign_blocks(self.backbone, modes, self.boundaries, order)
         checkpoint_blocks(self.backbone, blocks)
@@ -241,15 +258,42 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
                 raise
             return getattr(self.backbone, name)
 
-    def _warn_of_detached(self, paths: list[str]) -> None:
-        if paths and not self._warned_outputs:
-            self._warned_outputs = True
+    def _say_once(self, detached: list[str]) -> None:
+        """What is cut off beside the features with a local head."""
+        if self._said:
+            return
+        self._said = True
+        if detached and not self.local_end:
             print_log(
-                f'{", ".join(paths)} of the backbone stem from modules that '
-                'have trained already and are handed out detached: a decode '
-                'or auxiliary head that reads them trains itself only.',
+                f'{", ".join(detached)} of the backbone stem from modules '
+                'that have trained already and are handed out detached: a '
+                'decode or auxiliary head that reads them trains itself only.',
                 logger='current',
             )
+        takers = {
+            skip.module: None
+            for name in self.boundaries
+            for skip in self.crossings[name].skips
+        }
+        if takers:
+            print_log(
+                f'{", ".join(takers)} of the backbone also take what modules '
+                'before their own have put out, as skip connections do. It '
+                'is handed on detached: only the local loss of a module '
+                'trains it, and no skip that leads out of it.',
+                logger='current',
+            )
+
+    def _check_heads(self) -> None:
+        for name, head in zip(self.boundaries, self.local_heads, strict=False):
+            count = len(self.crossings[name].parts)
+            if count > 1 and (head.needs_gradient or passes_on(head)):
+                raise ValueError(
+                    f'model.backbone.local_heads: {type(head).__name__} needs '
+                    f'one feature, and {count} cross the cut before {name!r}, '
+                    'which a local head reads joined: choose another head or '
+                    'boundary.'
+                )
 
     def _compile(self, modules: Sequence[str], **options) -> None:
         for name in modules:
@@ -278,12 +322,6 @@ def resolve_partition(cfg: dict, points: CutPoints) -> Split:
         split = Split(split)
     print_log(split.describe(), logger='current')
     return split
-
-
-def _replaced(outputs: Any, old: Tensor, new: Tensor) -> Any:
-    if isinstance(outputs, (list, tuple)):
-        return type(outputs)(_replaced(out, old, new) for out in outputs)
-    return new if outputs is old else outputs
 
 
 def _hide_inner_prefix(module, state_dict, prefix, local_metadata) -> None:

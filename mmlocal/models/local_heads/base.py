@@ -216,3 +216,8 @@ def build_local_heads(
 def binds(head: LocalHead) -> bool:
     """Whether a head looks at the network when it is built."""
     return type(head).bind is not LocalHead.bind
+
+
+def passes_on(head: LocalHead) -> bool:
+    """Whether a head chooses what the next module gets."""
+    return type(head).pass_on is not LocalHead.pass_on
