@@ -29,13 +29,23 @@ def block_names(backbone: nn.Module) -> Iterator[str]:
 
 
 def innermost_blocks(backbone: nn.Module) -> list[str]:
-    """Of :func:`block_names` those that hold layers, but no other block."""
+    """Of :func:`block_names` those that hold layers, but no other block.
+
+    Without any, as in MobileNetV3 and InceptionV3, the backbone's own
+    submodules that hold layers.
+    """
     modules = dict(backbone.named_modules())
     names = [
         name
         for name in block_names(backbone)
         if any(modules[name].children()) and weight_layers(modules[name])
     ]
+    if not names:
+        return [
+            name
+            for name, child in backbone.named_children()
+            if any(child.children()) and weight_layers(child)
+        ]
     return [
         name
         for name in names

@@ -84,7 +84,9 @@ def _enter(
     feat = join(feats, cut.parts, image_size)
     if at_boundary(feat) is feat:
         return None
-    return replaced((args, kwargs), {path: taken[path].detach() for path in reads})
+    return replaced(
+        (args, kwargs), {path: taken[path].detach() for path in reads}
+    )
 
 
 class _Detach:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 from torch import Tensor, nn
 
-from .blocks import block_names, innermost_blocks
+from .blocks import block_names, innermost_blocks, weight_layers
 from .boundary import END, Boundary, Layouts
 from .graph import Crossing, Graph, NoCut
 from .joining import joined_boundary
@@ -28,7 +28,8 @@ class CutPoint:
         place (tuple[int, ...]): Equal for cut points that cut at the same
             place, as ``layer2`` and ``layer2.0`` do.
         is_block (bool): Whether it is an element of a list of modules, and
-            not a single layer inside of another block.
+            not a single layer inside of another block; without such lists,
+            whether it is a submodule of the backbone's own.
         crossing (Crossing): What goes from the modules before to those
             behind.
     """
@@ -145,7 +146,14 @@ class CutPoints:
             self.end = layouts.boundary(END, trace.last)
         graph = Graph(trace)
         self.depth = graph.total_depth
-        blocks = set(block_names(backbone))
+        blocks = {*block_names(backbone), *innermost}
+        # Submodules with layers that are no part of a block.
+        self._layered = {
+            name
+            for name, module in backbone.named_modules()
+            if weight_layers(module)
+            and not any(name.startswith(f'{block}.') for block in blocks)
+        }
         for name, taken in trace.taken.items():
             try:
                 crossing = graph.crossing(name)
@@ -160,7 +168,7 @@ class CutPoints:
                 is_block=name in blocks,
                 crossing=replace(crossing, parts=tuple(parts)),
             )
-        self._weights = _first_cuts(trace, graph, self.valid.values())
+        self._weights = _cuts_behind(trace, graph, self.valid.values())
 
     def modules(self, boundaries: Sequence[str]) -> ModuleParts:
         """What each module consists of, by its place in the forward.
@@ -171,47 +179,67 @@ class CutPoints:
         valid = list(self.valid)
         cuts = [valid.index(name) for name in boundaries]
         weights = {
-            name: sum(cut < first for cut in cuts)
-            for name, first in self._weights.items()
+            name: _first(before >> cut & 1 for cut in cuts)
+            for name, before in self._weights.items()
         }
+        owners: dict[str, set[int]] = {}
+        for name, owner in weights.items():
+            while name := name.rpartition('.')[0]:
+                owners.setdefault(name, set()).add(owner)
         starts = [self.order.index(name) for name in boundaries]
-        submodules = {
-            name: sum(start <= place for start in starts)
-            for place, name in enumerate(self.order)
-        }
+        submodules = {}
+        for place, name in enumerate(self.order):
+            submodules[name] = sum(start <= place for start in starts)
+            if len(owners.get(name, ())) == 1:
+                (submodules[name],) = owners[name]
         return ModuleParts(weights, submodules)
 
     def places(self) -> list[CutPoint]:
         """The cut points to choose among, in forward order.
 
-        Places that one tensor crosses come first; where they leave a stretch
-        of more than half of the depth without any, those with skips count,
-        too. Depth 0, before which nothing trains, is left out.
+        Places that one tensor crosses come first; where those before blocks
+        leave a long stretch, others with skips count, too. Depth 0, before
+        which nothing trains, is left out.
         """
-        cuts = [cut for cut in self.valid.values() if cut.depth]
-        # A branch that would stay in memory all along is a last resort.
-        cuts = [cut for cut in cuts if cut.crossing.complete] or cuts
-        single = [c for c in cuts if c.is_block and c.crossing.single]
-        ends = [0, *(cut.depth for cut in _deepening(single)), self.depth]
-        stretches = [
-            (begin, end)
-            for begin, end in zip(ends, ends[1:], strict=False)
-            if 2 * (end - begin) > self.depth
-        ]
+        cuts = self._complete()
+        blocks = [c for c in cuts if c.is_block and c.crossing.single]
         return [
             cut
             for cut in cuts
-            if cut.crossing.single
-            or any(begin < cut.depth < end for begin, end in stretches)
+            if cut.crossing.single or self._in_long_stretch(cut, blocks)
         ]
 
     def blocks(self) -> list[CutPoint]:
-        """Those of :meth:`places` that are before blocks.
+        """Those to choose among by depth, in forward order.
 
-        Of several at the same depth (before a pooling and behind it) the last
-        counts.
+        Places before blocks that one tensor crosses. Where they leave a
+        stretch of more than half of the depth without any, those with skips
+        count, too; and where these leave one, places before any submodule
+        that holds layers. Of several at the same depth (before a pooling and
+        behind it) the last counts.
         """
-        return _deepening(cut for cut in self.places() if cut.is_block)
+        cuts = self._complete()
+        chosen = [c for c in cuts if c.is_block and c.crossing.single]
+        for more in (
+            [cut for cut in cuts if cut.is_block],
+            _outermost([cut for cut in cuts if cut.name in self._layered]),
+        ):
+            new = [c for c in more if self._in_long_stretch(c, chosen)]
+            names = {cut.name for cut in [*chosen, *new]}
+            chosen = [cut for cut in cuts if cut.name in names]
+        return _deepening(chosen)
+
+    def _complete(self) -> list[CutPoint]:
+        cuts = [cut for cut in self.valid.values() if cut.depth]
+        # A branch that would stay in memory all along is a last resort.
+        return [cut for cut in cuts if cut.crossing.complete] or cuts
+
+    def _in_long_stretch(self, cut: CutPoint, chosen: list[CutPoint]) -> bool:
+        ends = [0, *(each.depth for each in _deepening(chosen)), self.depth]
+        return any(
+            begin < cut.depth < end and 2 * (end - begin) > self.depth
+            for begin, end in zip(ends, ends[1:], strict=False)
+        )
 
     def check(self, names: list[str]) -> list[CutPoint]:
         """The cut points of these names.
@@ -281,11 +309,13 @@ class CutPoints:
 
     def why_none(self) -> str:
         """Says why a backbone cannot be cut anywhere."""
-        reasons = Counter(self.rejected[name] for name in self.rejected)
-        common, _ = reasons.most_common(1)[0] if reasons else ('', 0)
+        reasons = Counter(self.rejected.values())
+        reasons['no layer is before it'] += len(self.valid)
+        total = sum(reasons.values())
+        reason, count = reasons.most_common(1)[0]
         return (
-            'this backbone can be cut nowhere: of most of its submodules, '
-            f'{common or "there is none"}.'
+            'this backbone can be cut before none of its submodules: '
+            f'{reason} (so with {count} of {total}).'
         )
 
 
@@ -296,6 +326,18 @@ def _deepening(cuts: Iterable[CutPoint]) -> list[CutPoint]:
         if not found or cut.depth < found[-1].depth:
             found.append(cut)
     return found[::-1]
+
+
+def _outermost(cuts: list[CutPoint]) -> list[CutPoint]:
+    """Of each depth the last place, by the name of the outermost module."""
+    places = {cut.depth: cut.place for cut in cuts}
+    return [
+        min(
+            (cut for cut in cuts if (cut.depth, cut.place) == last),
+            key=lambda cut: cut.name.count('.'),
+        )
+        for last in places.items()
+    ]
 
 
 def summarize(names: Iterable[str]) -> str:
@@ -340,22 +382,27 @@ def _boundaries(
     return parts
 
 
-def _first_cuts(
+def _cuts_behind(
     trace: Trace, graph: Graph, cuts: Iterable[CutPoint]
 ) -> dict[str, int]:
-    """Of each trainable weight, the first cut point that it lies before.
+    """Of each trainable weight, the cut points that it lies before.
 
-    By number, in forward order; weights behind all of them get the next one.
+    By number, in forward order, as bits of an integer.
     """
-    names, cuts = trace.weight_names, list(cuts)
-    first = {
-        name: len(cuts)
-        for weight, name in names.items()
-        if weight.requires_grad
-    }
-    for index, cut in reversed(list(enumerate(cuts))):
+    names = trace.weight_names
+    found = {name: 0 for weight, name in names.items() if weight.requires_grad}
+    for index, cut in enumerate(cuts):
         for weight in graph.weights(cut.crossing):
             # The image is a leaf, too.
             if weight in names:
-                first[names[weight]] = index
-    return first
+                found[names[weight]] |= 1 << index
+    return found
+
+
+def _first(flags: Iterable[bool]) -> int:
+    """Index of the first that is set; their number if none is."""
+    index = -1
+    for index, flag in enumerate(flags):
+        if flag:
+            return index
+    return index + 1

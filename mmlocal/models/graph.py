@@ -130,9 +130,7 @@ class Graph:
         skips.sort(key=lambda argument: argument.begin)
         earlier = self._so_far[bisect_left(self._times, begin)]
         alive = after & earlier & self._trained & ~old
-        return Crossing(
-            name, tuple(reads), tuple(skips), complete=not alive
-        )
+        return Crossing(name, tuple(reads), tuple(skips), complete=not alive)
 
     def depth(self, crossing: Crossing) -> int:
         """Weight layers on the longest path up to a cut."""
@@ -153,14 +151,14 @@ class Graph:
         return tuple(sorted({self._sources[index] for index in nodes}))
 
     def _read_nodes(self, crossing: Crossing) -> list[int]:
-        taken = self._trace.taken[crossing.name]
-        return [self._index[taken[path].grad_fn] for path in crossing.reads]
+        nodes = self._trace.nodes[crossing.name]
+        return [self._index[nodes[path]] for path in crossing.reads]
 
     def _reads(self, name: str) -> dict[Path, int]:
         taken = {
-            path: self._index[feat.grad_fn]
-            for path, feat in self._trace.taken[name].items()
-            if feat.grad_fn in self._index
+            path: self._index[node]
+            for path, node in self._trace.nodes[name].items()
+            if node in self._index
         }
         if not taken:
             raise NoCut('no output of the backbone depends on it')

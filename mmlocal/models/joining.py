@@ -65,13 +65,13 @@ def join(
             for part, feat in zip(parts, feats, strict=True)
         ]
     size = max((feat.shape[2:] for feat in feats), key=lambda s: s.numel())
+    return torch.cat([_resize(feat, size) for feat in feats], 1)
+
+
+def _resize(feat: Tensor, size: torch.Size) -> Tensor:
+    if feat.shape[2:] == size:
+        return feat
+    if feat.shape[2:].numel() == 1:
+        return feat.expand(*feat.shape[:2], *size)
     mode = 'linear' if len(size) == 1 else 'bilinear'
-    return torch.cat(
-        [
-            feat
-            if feat.shape[2:] == size
-            else F.interpolate(feat, size, mode=mode, align_corners=False)
-            for feat in feats
-        ],
-        1,
-    )
+    return F.interpolate(feat, size, mode=mode, align_corners=False)

@@ -46,6 +46,7 @@ class Trace:
         taken (dict[str, dict[Path, Tensor]]): The floating tensors that each
             submodule takes in, by name, in forward order; of those that are
             called once.
+        nodes (dict[str, dict[Path, Node]]): Of these.
         arguments (dict[Node, Argument]): Of all calls, by the node of the
             tensor.
         begins (dict[str, int]): When each submodule is called.
@@ -63,6 +64,7 @@ class Trace:
 
     def __init__(self, backbone: nn.Module, input_shape: tuple[int, ...]):
         self.taken: dict[str, dict[Path, Tensor]] = {}
+        self.nodes: dict[str, dict[Path, Node]] = {}
         self.arguments: dict[Node, Argument] = {}
         self.begins: dict[str, int] = {}
         self.rejected: dict[str, str] = {}
@@ -96,11 +98,15 @@ class Trace:
     def _run(self, backbone: nn.Module, input_shape: tuple[int, ...]) -> Any:
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         try:
-            with plain_eval(backbone), mode, FakeOps(mode):
-                with torch.enable_grad():
-                    shape = (self.batch_size, *input_shape)
-                    self.input = torch.zeros(shape, requires_grad=True)
-                    return backbone(self.input)
+            with (
+                plain_eval(backbone),
+                mode,
+                FakeOps(mode),
+                torch.enable_grad(),
+            ):
+                shape = (self.batch_size, *input_shape)
+                self.input = torch.zeros(shape, requires_grad=True)
+                return backbone(self.input)
         except Exception as error:
             raise ValueError(_explain(backbone, input_shape, error)) from error
 
@@ -126,6 +132,10 @@ class Trace:
             self.begins[name] = begin
             if features:
                 self.taken[name] = features
+                # Not later: a layer in place gives its input another one.
+                self.nodes[name] = {
+                    path: value.grad_fn for path, value in features.items()
+                }
             else:
                 self.rejected[name] = (
                     'it runs without gradient'

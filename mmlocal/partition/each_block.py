@@ -52,6 +52,11 @@ class EachBlock:
                 chosen += cuts[-1:]
             elif cuts:
                 chosen.append(_first(cuts, block))
+        if not places:
+            raise ValueError(
+                "model.backbone.boundaries: type='mmlocal.EachBlock': "
+                f'{points.why_none()}'
+            )
         if not chosen:
             raise ValueError(
                 "model.backbone.boundaries: type='mmlocal.EachBlock' finds "

@@ -41,6 +41,11 @@ class EqualDepth:
             list[str]: K - 1 names in forward order.
         """
         cuts = points.blocks()
+        if not cuts:
+            raise ValueError(
+                f'boundaries.num_modules is {self.num_modules}, but '
+                f'{points.why_none()}'
+            )
         if len(cuts) < self.num_modules - 1:
             raise ValueError(
                 f'boundaries.num_modules is {self.num_modules}, but the '

@@ -74,8 +74,12 @@ def test_a_module_for_each_block(kind, helpers):
 
 
 def test_a_net_without_blocks():
-    points = CutPoints(nn.Sequential(nn.Conv2d(3, 4, 1)), (3, 8, 8))
+    layers = [nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)]
+    points = CutPoints(nn.Sequential(*layers), (3, 8, 8))
     with pytest.raises(ValueError, match='EachBlock.*names of the boundar'):
+        EachBlock()(points)
+    points = CutPoints(nn.Sequential(layers[0]), (3, 8, 8))
+    with pytest.raises(ValueError, match='none of its submodules'):
         EachBlock()(points)
 
 
