@@ -56,8 +56,21 @@ INNER = {
 }
 
 
+UNET = {
+    'type': 'UNet',
+    'base_channels': 8,
+    'num_stages': 4,
+    'strides': (1,) * 4,
+    'enc_num_convs': (2,) * 4,
+    'dec_num_convs': (2,) * 3,
+    'downsamples': (True,) * 3,
+    'enc_dilations': (1,) * 4,
+    'dec_dilations': (1,) * 3,
+}
+
+
 def _config(helpers, net: str) -> dict:
-    if net in ('deeplab', 'fpn'):
+    if net in ('deeplab', 'fpn', 'unet'):
         model = helpers.segmentor_cfg(['layer3.0'])
         optimizer = {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}
         if net == 'deeplab':
@@ -67,6 +80,9 @@ def _config(helpers, net: str) -> dict:
                 'in_index': 2,
             }
             model['decode_head']['in_index'] = 3
+        elif net == 'unet':
+            model['backbone'].update(backbone=UNET, boundaries=['decoder.1'])
+            model['decode_head'].update(in_channels=8, in_index=3)
         else:
             model['decode_head'] = {
                 'type': 'SegformerHead',

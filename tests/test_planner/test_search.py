@@ -42,6 +42,7 @@ def splits(names, num_modules, modes):
         pytest.param('resnet', 2, marks=pytest.mark.slow),
         pytest.param('deeplab', 2, marks=pytest.mark.slow),
         ('vit', 2),
+        ('unet', 2),
         pytest.param('vit', 3, marks=pytest.mark.slow),
     ],
 )

@@ -12,7 +12,7 @@ from mmlocal.models.cut_points import Split
 from mmlocal.planner import Simulator, TrainingSetting
 from mmlocal.planner.real_steps import RealSteps
 
-NETS = ['resnet', 'vit', 'deeplab'] + [
+NETS = ['resnet', 'vit', 'deeplab', 'unet'] + [
     pytest.param(net, marks=pytest.mark.slow)
     for net in ('swin', 'convnext', 'fpn')
 ]

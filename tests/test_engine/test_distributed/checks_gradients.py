@@ -66,6 +66,28 @@ def own_layers() -> dict:
     return cfg
 
 
+def skips() -> dict:
+    """A decoder takes what finished modules have put out."""
+    cfg = segmentor()
+    cfg['backbone'].update(
+        backbone={
+            'type': 'UNet',
+            'base_channels': 4,
+            'num_stages': 3,
+            'strides': (1, 1, 1),
+            'downsamples': (True, True),
+            'enc_num_convs': (1, 1, 1),
+            'dec_num_convs': (1, 1),
+            'enc_dilations': (1, 1, 1),
+            'dec_dilations': (1, 1),
+        },
+        boundaries=['encoder.1', 'decoder.1'],
+    )
+    cfg['decode_head'].update(in_channels=4, in_index=2)
+    cfg['auxiliary_head'].update(in_channels=8, in_index=1)
+    return cfg
+
+
 def classifier(backbone: dict, channels: int, boundaries: list) -> dict:
     backbone = {
         'type': 'mmlocal.LocalSupervisedBackbone',
@@ -100,6 +122,7 @@ def models() -> dict[str, dict]:
         'vit': classifier(vit, 16, ['layers.1', 'layers.3']),
         'segmentor': segmentor(),
         'own_layers': own_layers(),
+        'skips': skips(),
     }
 
 
