@@ -14,6 +14,7 @@ from .blocks import block_names, innermost_blocks, weight_layers
 from .boundary import END, Boundary, Layouts
 from .graph import Crossing, Graph, NoCut
 from .joining import joined_boundary
+from .module_parts import ModuleParts, assign_parts
 from .structure import Path
 from .tracing import Trace
 
@@ -44,41 +45,6 @@ class CutPoint:
     def name(self) -> str:
         """The submodule."""
         return self.boundary.name
-
-
-@dataclass(frozen=True)
-class ModuleParts:
-    """Which module owns what.
-
-    Args:
-        weights (dict[str, int]): Module by name of a trainable parameter of
-            the backbone. By the autograd graph: a class token belongs to the
-            module that reads it.
-        submodules (dict[str, int]): Module in which a submodule begins, by
-            its name.
-    """
-
-    weights: dict[str, int]
-    submodules: dict[str, int]
-
-    def owner(self, name: str) -> int | None:
-        """The module of a weight or buffer; None if no module reads it."""
-        if name in self.weights:
-            return self.weights[name]
-        return self.submodules.get(name.rpartition('.')[0])
-
-    def submodules_of(self, index: int) -> list[str]:
-        """Submodules that lie wholly in one module."""
-        return [
-            name
-            for name, owner in self.submodules.items()
-            if owner == index
-            and all(
-                other == index
-                for inner, other in self.submodules.items()
-                if inner.startswith(f'{name}.')
-            )
-        ]
 
 
 @dataclass(frozen=True)
@@ -168,7 +134,7 @@ class CutPoints:
                 is_block=name in blocks,
                 crossing=replace(crossing, parts=tuple(parts)),
             )
-        self._weights = _cuts_behind(trace, graph, self.valid.values())
+        self._weights = self._cuts_behind(trace, graph)
 
     def modules(self, boundaries: Sequence[str]) -> ModuleParts:
         """What each module consists of, by its place in the forward.
@@ -177,22 +143,11 @@ class CutPoints:
             boundaries (Sequence[str]): Names of cut points, in forward order.
         """
         valid = list(self.valid)
-        cuts = [valid.index(name) for name in boundaries]
-        weights = {
-            name: _first(before >> cut & 1 for cut in cuts)
-            for name, before in self._weights.items()
-        }
-        owners: dict[str, set[int]] = {}
-        for name, owner in weights.items():
-            while name := name.rpartition('.')[0]:
-                owners.setdefault(name, set()).add(owner)
-        starts = [self.order.index(name) for name in boundaries]
-        submodules = {}
-        for place, name in enumerate(self.order):
-            submodules[name] = sum(start <= place for start in starts)
-            if len(owners.get(name, ())) == 1:
-                (submodules[name],) = owners[name]
-        return ModuleParts(weights, submodules)
+        return assign_parts(
+            self._weights,
+            self.order,
+            [(name, valid.index(name)) for name in boundaries],
+        )
 
     def places(self) -> list[CutPoint]:
         """The cut points to choose among, in forward order.
@@ -228,6 +183,20 @@ class CutPoints:
             names = {cut.name for cut in [*chosen, *new]}
             chosen = [cut for cut in cuts if cut.name in names]
         return _deepening(chosen)
+
+    def _cuts_behind(self, trace: Trace, graph: Graph) -> dict[str, int]:
+        """Of each trainable weight, the cut points that it lies before.
+
+        By number, in forward order, as bits of an integer.
+        """
+        names = trace.weight_names
+        found = {n: 0 for weight, n in names.items() if weight.requires_grad}
+        for index, cut in enumerate(self.valid.values()):
+            for weight in graph.weights(cut.crossing):
+                # The image is a leaf, too.
+                if weight in names:
+                    found[names[weight]] |= 1 << index
+        return found
 
     def _complete(self) -> list[CutPoint]:
         cuts = [cut for cut in self.valid.values() if cut.depth]
@@ -380,29 +349,3 @@ def _boundaries(
             )
         )
     return parts
-
-
-def _cuts_behind(
-    trace: Trace, graph: Graph, cuts: Iterable[CutPoint]
-) -> dict[str, int]:
-    """Of each trainable weight, the cut points that it lies before.
-
-    By number, in forward order, as bits of an integer.
-    """
-    names = trace.weight_names
-    found = {name: 0 for weight, name in names.items() if weight.requires_grad}
-    for index, cut in enumerate(cuts):
-        for weight in graph.weights(cut.crossing):
-            # The image is a leaf, too.
-            if weight in names:
-                found[names[weight]] |= 1 << index
-    return found
-
-
-def _first(flags: Iterable[bool]) -> int:
-    """Index of the first that is set; their number if none is."""
-    index = -1
-    for index, flag in enumerate(flags):
-        if flag:
-            return index
-    return index + 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from .cut_points import ModuleParts
+from .module_parts import ModuleParts
 
 
 class FrozenModules:

@@ -18,9 +18,9 @@ from .calls import Calls
 from .chain import Chain
 from .checkpointing import again_in_backward
 from .cut_forward import cut_forward
-from .cut_points import ModuleParts
 from .freezing import FrozenModules
 from .graph import Crossing
+from .module_parts import ModuleParts
 from .read_out import ReadOut
 from .structure import flatten, floats
 

@@ -21,7 +21,7 @@ from ..checkpointing import (
     parse_modes,
     take_over_with_cp,
 )
-from ..cut_points import CutPoints, ModuleParts, Split
+from ..cut_points import CutPoints, Split
 from ..freed_outputs import detach_finished
 from ..local_heads.base import binds, build_local_heads, passes_on
 from ..module_access import (
@@ -30,6 +30,7 @@ from ..module_access import (
     last_tensor,
     runs_modules,
 )
+from ..module_parts import ModuleParts
 from ..module_training import ModuleTraining
 from ..structure import map_leaves
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from mmlocal.models.structure import floats
 from mmlocal.registry import MODELS
-from mmlocal.step import LocalStep, activate
+from mmlocal.step import LocalStep, Stopped, activate
 
 SAMPLES = [DataSample().set_gt_label(label) for label in (1, 2)]
 HEAD = {'type': 'mmlocal.GreedyHead', 'num_classes': 3}
@@ -416,6 +416,27 @@ def test_checkpointing_changes_no_gradient(kind, mode):
         )
     for key, buffer in model.named_buffers():
         assert torch.equal(buffer, dict(plain.named_buffers())[key]), key
+
+
+@pytest.mark.parametrize('kind', BY_HAND)
+def test_one_module_alone_gets_the_gradients_of_all_at_once(kind):
+    together = build(kind, BY_HAND[kind])
+    alone = deepcopy(together)
+    x = torch.randn(2, 3, 16, 16)
+    step(together, x)
+    # Those before it are in train mode, too, as they are together.
+    alone.train_only(1, moving_statistics=True)
+    with pytest.raises(Stopped):
+        step(alone, x)
+    expected = dict(together.named_parameters())
+    owners = alone._parts.weights
+    for name, weight in alone.backbone.named_parameters():
+        if owners[name] == 1:
+            assert torch.equal(
+                weight.grad, expected[f'backbone.{name}'].grad
+            ), name
+        else:
+            assert weight.grad is None, name
 
 
 def test_a_skip_keeps_no_activation_of_its_module():
