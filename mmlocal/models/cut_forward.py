@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .graph import Crossing
 from .joining import join
+from .module_training import ask_for_gradient
 from .structure import floats, replaced
 from .tracing import Argument
 
@@ -24,7 +25,8 @@ def cut_forward(
     """Run any backbone as it is; hooks replace features at its boundaries.
 
     Where several features meet, ``at_boundary`` is given them joined, and
-    each goes on detached, unless it returns what it was given. What else
+    each goes on detached, unless it returns what it was given; their gradients
+    are asked for if that of the joined one is. What else
     crosses a cut is detached where it is taken.
 
     Args:

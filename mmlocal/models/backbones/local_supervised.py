@@ -142,7 +142,7 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
             build_local_heads(local_heads, places),
             points,
         )
-        self._said = False
+        self._said: set[str] = set()
         self.register_state_dict_post_hook(_hide_inner_prefix)
         self.register_load_state_dict_pre_hook(_add_inner_prefix)
         if compile_cfg is not None:
@@ -194,7 +194,7 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
                 outputs, lambda leaf: passed if leaf is last else leaf
             )
         outputs, detached = detach_finished(outputs, training.finished)
-        self._say_once(detached)
+        self._tell_what_is_detached(detached)
         return outputs
 
     def set_split(
@@ -259,17 +259,13 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
                 raise
             return getattr(self.backbone, name)
 
-    def _say_once(self, detached: list[str]) -> None:
+    def _tell_what_is_detached(self, outputs: list[str]) -> None:
         """What is cut off beside the features with a local head."""
-        if self._said:
-            return
-        self._said = True
-        if detached and not self.local_end:
-            print_log(
-                f'{", ".join(detached)} of the backbone stem from modules '
+        if outputs and not self.local_end:
+            self._say_once(
+                f'{", ".join(outputs)} of the backbone stem from modules '
                 'that have trained already and are handed out detached: a '
-                'decode or auxiliary head that reads them trains itself only.',
-                logger='current',
+                'decode or auxiliary head that reads them trains itself only.'
             )
         takers = {
             skip.module: None
@@ -277,13 +273,17 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
             for skip in self.crossings[name].skips
         }
         if takers:
-            print_log(
+            self._say_once(
                 f'{", ".join(takers)} of the backbone also take what modules '
                 'before their own have put out, as skip connections do. It '
                 'is handed on detached: only the local loss of a module '
-                'trains it, and no skip that leads out of it.',
-                logger='current',
+                'trains it, and no skip that leads out of it.'
             )
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            print_log(line, logger='current')
 
     def _check_heads(self) -> None:
         for name, head in zip(self.boundaries, self.local_heads, strict=False):
