@@ -43,6 +43,7 @@ def splits(names, num_modules, modes):
         pytest.param('deeplab', 2, marks=pytest.mark.slow),
         ('vit', 2),
         ('unet', 2),
+        pytest.param('unet', 3, marks=pytest.mark.slow),
         pytest.param('vit', 3, marks=pytest.mark.slow),
     ],
 )
