@@ -14,6 +14,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 
 from mmlocal.config_check import check_config
+from mmlocal.models.cut_forward import cut_forward
 from mmlocal.partition.published import PUBLISHED_SPLITS
 from mmlocal.planner import Simulator, TrainingSetting
 
@@ -138,15 +139,14 @@ def check_isolation(backbone):
     """No parameter is behind the outputs of two modules."""
     features = []
 
-    def cut(module, args):
-        features.append(args[0])
-        return (args[0].detach(), *args[1:])
+    def cut(index, feat):
+        features.append(feat)
+        return feat.detach()
 
     backbone.eval()
-    inner = backbone.backbone
-    for name in backbone.boundaries:
-        inner.get_submodule(name).register_forward_pre_hook(cut)
-    features += inner(torch.zeros(2, 3, 224, 224, device='meta'))[-1:]
+    cuts = [backbone.crossings[name] for name in backbone.boundaries]
+    images = torch.zeros(2, 3, 224, 224, device='meta')
+    features += cut_forward(backbone.backbone, cuts, (images,), cut)[-1:]
     owners = [parameters_behind(feature) for feature in features]
     assert len(owners) == len(backbone.boundaries) + 1 and all(owners)
     assert len(set.union(*owners)) == sum(map(len, owners))

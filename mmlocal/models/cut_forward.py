@@ -25,9 +25,9 @@ def cut_forward(
     """Run any backbone as it is; hooks replace features at its boundaries.
 
     Where several features meet, ``at_boundary`` is given them joined, and
-    each goes on detached, unless it returns what it was given; their gradients
-    are asked for if that of the joined one is. What else
-    crosses a cut is detached where it is taken.
+    each goes on detached, unless it returns what it was given; their
+    gradients are asked for if that of the joined one is. What else crosses a
+    cut is detached where it is taken.
 
     Args:
         backbone (nn.Module): What runs.
@@ -84,11 +84,13 @@ def _enter(
             'is looked at: choose a submodule that takes one.'
         )
     feat = join(feats, cut.parts, image_size)
-    if at_boundary(feat) is feat:
+    passed = at_boundary(feat)
+    if passed is feat:
         return None
-    return replaced(
-        (args, kwargs), {path: taken[path].detach() for path in reads}
-    )
+    new = {path: taken[path].detach() for path in reads}
+    if passed.requires_grad:
+        new = {path: ask_for_gradient(part) for path, part in new.items()}
+    return replaced((args, kwargs), new)
 
 
 class _Detach:
