@@ -72,10 +72,10 @@ class CutPoints:
     """All places where a backbone can be cut, in the order of its forward.
 
     The backbone runs once, in eval mode, on fake tensors: nothing is
-    computed or allocated, and no weight or statistic changes. Each
-    submodule's input is made a node of its own in the autograd graph; the
-    submodule is a cut point if every path from what comes after it to what
-    came before leads through that node.
+    computed or allocated, and no weight or statistic changes. Each tensor
+    that a submodule takes is made a node of its own in the autograd graph;
+    the submodule is a cut point if every path from what comes after it to
+    what came before leads through such a node, there or further on.
 
     Args:
         backbone (nn.Module): Takes a batch of images or signals.

@@ -76,6 +76,14 @@ class ModuleTraining:
                 'local_end).'
             )
         head, step = self.heads[index], self.step
+        if not torch.is_grad_enabled():
+            raise ValueError(
+                f'model.backbone: before {head.boundary.name!r} the forward '
+                'runs without gradient in training, because the backbone '
+                'computes its backward itself: switch that off '
+                '(no_custom_backward=True of RevVisionTransformer), or cut '
+                'elsewhere.'
+            )
         self.finished.update(graph_nodes(feat, self.finished))
         loss = self._total(index, _losses(head, feat, step))
         step.backward(loss)

@@ -49,6 +49,10 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
     has a local head too, and the model's own, which reads the detached
     output, learns to read and trains nothing but itself.
 
+    What goes on to later modules beside that feature, as the skips of UNet,
+    goes on detached, too: no loss but the local one trains what it comes
+    from. Where a boundary takes several features, the head reads them joined.
+
     Outputs that stem from finished modules are detached: a decode head that
     reads one trains itself, and at most layers that this output has to
     itself, not the module.

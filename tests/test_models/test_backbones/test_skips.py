@@ -474,3 +474,20 @@ def test_a_head_that_gives_back_a_gradient_needs_one_feature():
     head = {'type': 'mmlocal.DNIHead'}
     with pytest.raises(ValueError, match='2 cross the cut'):
         build('TinyHRNet', ['stages.1'], local_heads=head)
+
+
+def test_a_backward_of_the_backbones_own_is_refused():
+    inner = {
+        'type': 'mmpretrain.RevVisionTransformer',
+        'img_size': 64,
+        'arch': {
+            'embed_dims': 16,
+            'num_layers': 2,
+            'num_heads': 2,
+            'feedforward_channels': 32,
+        },
+    }
+    x = torch.randn(2, 3, 64, 64)
+    with pytest.raises(ValueError, match='no_custom_backward=True'):
+        step(build(inner, ['layers.1']), x)
+    step(build({**inner, 'no_custom_backward': True}, ['layers.1']), x)
