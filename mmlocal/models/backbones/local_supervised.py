@@ -265,29 +265,28 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
 
     def _tell_what_is_detached(self, outputs: list[str]) -> None:
         """What is cut off beside the features with a local head."""
-        if outputs and not self.local_end:
-            self._say_once(
-                f'{", ".join(outputs)} of the backbone stem from modules '
-                'that have trained already and are handed out detached: a '
-                'decode or auxiliary head that reads them trains itself only.'
-            )
         takers = {
             skip.module: None
             for name in self.boundaries
             for skip in self.crossings[name].skips
         }
-        if takers:
-            self._say_once(
+        if outputs and not self.local_end and 'outputs' not in self._said:
+            self._said.add('outputs')
+            print_log(
+                f'{", ".join(outputs)} of the backbone stem from modules '
+                'that have trained already and are handed out detached: a '
+                'decode or auxiliary head that reads them trains itself only.',
+                logger='current',
+            )
+        if takers and 'skips' not in self._said:
+            self._said.add('skips')
+            print_log(
                 f'{", ".join(takers)} of the backbone also take what modules '
                 'before their own have put out, as skip connections do. It '
                 'is handed on detached: only the local loss of a module '
-                'trains it, and no skip that leads out of it.'
+                'trains it, and no skip that leads out of it.',
+                logger='current',
             )
-
-    def _say_once(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            print_log(line, logger='current')
 
     def _check_heads(self) -> None:
         for name, head in zip(self.boundaries, self.local_heads, strict=False):
