@@ -23,7 +23,8 @@ class Boundary:
         stride (int): Input pixels (or samples) that a cell of the feature
             spans, along a side.
         layout (str): 'map' (N, C, H, W), 'tokens' (N, L, C), 'sequence'
-            (N, C, L) or 'vector' (N, C). Defaults to 'map'.
+            (N, C, L) or 'vector' (N, C). Defaults to 'map'. Among ``parts``
+            also 'grid' (N, H, W, C), which heads read as a map.
         patches (int): How many features an image has in the batch axis,
             where a backbone takes it apart. Defaults to 1.
         index (int): Of the module, from 0. Defaults to 0.
@@ -32,7 +33,8 @@ class Boundary:
         side (int): Cells along a side, for the input with which the backbone
             was looked at. Defaults to 1.
         parts (tuple[Boundary, ...]): Of each of the features that are joined
-            to this one, where a submodule takes several. Defaults to ().
+            to this one, where a submodule takes several, or one that is laid
+            out otherwise. Defaults to ().
     """
 
     name: str
@@ -72,7 +74,7 @@ class Boundary:
         a map of one cell.
 
         Args:
-            feat (Tensor): (N, C, H, W), (N, L, C) or (N, C).
+            feat (Tensor): (N, C, H, W), (N, H, W, C), (N, L, C) or (N, C).
             image_size (tuple[int, int]): H and W of the image.
 
         Raises:
@@ -81,6 +83,8 @@ class Boundary:
         """
         if self.layout == 'map':
             return feat
+        if self.layout == 'grid':
+            return feat.permute(0, 3, 1, 2)
         if self.layout == 'vector':
             return feat[:, :, None, None]
         if self.layout == 'sequence':
@@ -144,6 +148,9 @@ class Layouts:
                 layout, (channels, length) = 'sequence', feat.shape[1:]
         elif feat.ndim == 4 and feat.shape[2] == feat.shape[3]:
             layout, channels, length = 'map', *feat.shape[1:3]
+        elif feat.ndim == 4 and feat.shape[1] == feat.shape[2]:
+            if patches == 1:
+                layout, (length, channels) = 'grid', feat.shape[2:]
         elif feat.ndim == 3:
             length = token_grid_side(feat.shape[1])
             layout, channels = 'tokens', feat.shape[2]

@@ -76,7 +76,7 @@ def _enter(
     taken = floats((args, kwargs))
     reads = cut.reads or tuple(taken)
     feats = [taken[path] for path in reads]
-    if len(feats) == 1:
+    if len(feats) == 1 and not cut.joined:
         return replaced((args, kwargs), {reads[0]: at_boundary(feats[0])})
     if not cut.parts:
         raise ValueError(

@@ -109,7 +109,9 @@ class CutPoints:
         self.innermost = [name for name in self.order if name in innermost]
         self.end = None
         if trace.last is not None:
-            self.end = layouts.boundary(END, trace.last)
+            end = layouts.boundary(END, trace.last)
+            if end is not None and end.layout != 'grid':
+                self.end = end
         graph = Graph(trace)
         self.depth = graph.total_depth
         blocks = {*block_names(backbone), *innermost}

@@ -44,6 +44,12 @@ class Crossing:
     complete: bool = True
 
     @property
+    def joined(self) -> bool:
+        """Whether a head reads something else than what goes on."""
+        grid = any(part.layout == 'grid' for part in self.parts)
+        return len(self.reads) > 1 or grid
+
+    @property
     def single(self) -> bool:
         """Whether only one tensor links the network here."""
         return len(self.reads) <= 1 and not self.skips

@@ -24,7 +24,7 @@ def joined_boundary(parts: Sequence[Boundary]) -> Boundary | None:
         Boundary | None: None if they cannot be joined, since some are
         sequences and others not, or they come from other patches.
     """
-    if len(parts) == 1:
+    if len(parts) == 1 and parts[0].layout != 'grid':
         return parts[0]
     largest = max(parts, key=lambda part: part.side)
     layouts = {part.layout for part in parts}

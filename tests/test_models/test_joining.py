@@ -1,4 +1,5 @@
 import torch
+from mmengine.registry import init_default_scope
 from mmseg.models.decode_heads import FCNHead
 
 from mmlocal.models.boundary import Boundary
@@ -15,6 +16,7 @@ def boundary(channels, stride, layout='map', **kwargs):
 def test_maps_are_joined_as_mmseg_does():
     parts = [boundary(c, s) for c, s in ((6, 8), (4, 4), (8, 16))]
     feats = [torch.randn(2, p.channels, *p.feature_size(SIZE)) for p in parts]
+    init_default_scope('mmseg')
     head = FCNHead(
         in_channels=[4, 6, 8],
         in_index=[1, 0, 2],

@@ -290,13 +290,13 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
 
     def _check_heads(self) -> None:
         for name, head in zip(self.boundaries, self.local_heads, strict=False):
-            count = len(self.crossings[name].parts)
-            if count > 1 and (head.needs_gradient or passes_on(head)):
+            joined = self.crossings[name].joined
+            if joined and (head.needs_gradient or passes_on(head)):
                 raise ValueError(
                     f'model.backbone.local_heads: {type(head).__name__} needs '
-                    f'one feature, and {count} cross the cut before {name!r}, '
-                    'which a local head reads joined: choose another head or '
-                    'boundary.'
+                    f'what {name!r} takes, and a local head there reads '
+                    'several features joined, or another layout: choose '
+                    'another head or boundary.'
                 )
 
     def _compile(self, modules: Sequence[str], **options) -> None:
