@@ -49,13 +49,13 @@ def cut_forward(
     for index, cut in enumerate(cuts):
         ask = partial(at_boundary, index)
         hooks.append((cut.name, partial(_enter, cut, ask, image_size)))
+    # Before other hooks: those of FSDP gather the weights of what comes next.
+    # By name at each forward: SyncBN conversion and the like replace modules.
     handles = [
-        # By name at each forward: SyncBN conversion and the like replace
-        # modules.
         backbone.get_submodule(name).register_forward_pre_hook(
-            hook, with_kwargs=True
+            hook, prepend=True, with_kwargs=True
         )
-        for name, hook in hooks
+        for name, hook in reversed(hooks)
     ]
     try:
         return backbone(*args, **(kwargs or {}))
