@@ -142,7 +142,44 @@ class TinyGrid(nn.Module):
         return read, [x.permute(0, 3, 1, 2)]
 
 
+class Both(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = conv(8, 4)
+
+    def forward(self, feats):
+        return self.conv(torch.cat(feats, 1))
+
+
+@MODELS.register_module(force=True)
+class TinyLists(nn.Module):
+    """A list holds what the module before has put out, and an earlier one."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first = conv(3, 4), conv(4, 4)
+        self.layers = nn.ModuleList([Both(), Both()])
+
+    def forward(self, x):
+        early = self.stem(x)
+        x = self.first(early)
+        for layer in self.layers:
+            x = layer([early, x])
+        return x
+
+    def by_hand(self, x):
+        """Cut before layers.0 and layers.1."""
+        early = self.stem(x)
+        x, read = self.first(early), []
+        for layer in self.layers:
+            read.append(torch.cat([early, x], 1))
+            early, x = early.detach(), x.detach()
+            x = layer([early, x])
+        return read, [x]
+
+
 BY_HAND = {
+    'TinyLists': ['layers.0', 'layers.1'],
     'TinyGrid': ['layers.1', 'layers.2'],
     'TinyUNet': ['encoder.2', 'decoder.1'],
     'TinyHRNet': ['stages.1', 'stages.2'],
