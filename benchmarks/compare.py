@@ -9,8 +9,9 @@ Each config is trained by tools/train.py in a process of its own, one after
 the other, with the same settings on top and the same seeds. A run that is
 complete in the work dir is not repeated and one that is not goes on from its
 last checkpoint, so that a comparison can be cut off. The
-table (Markdown) shows the metric of the last validation, its mean and range
-over seeds, and the median time of an iteration.
+table (Markdown) shows the last value of each metric, its mean and range over
+seeds, and the median time of an iteration; with --begin also the first value,
+where something is measured before training.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main() -> None:
             runs.append(read(work_dir, args.metric))
             rows = [row for row in rows if row[0] != config]
             rows.append((config, runs))
-            print(table(rows, args.metric), flush=True)
+            print(table(rows, args.metric, args.begin), flush=True)
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,7 +50,12 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('configs', nargs='+', type=Path)
-    parser.add_argument('--metric', required=True, help='as in the log')
+    parser.add_argument(
+        '--metric', nargs='+', required=True, help='as in the log'
+    )
+    parser.add_argument(
+        '--begin', action='store_true', help='show the first values, too'
+    )
     parser.add_argument('--seeds', nargs='+', type=int, default=[0])
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/compare')
@@ -84,29 +90,49 @@ def train(
     (work_dir / 'done').touch()
 
 
-def read(work_dir: Path, metric: str) -> dict[str, float]:
-    """The last value of the metric and the median time of an iteration."""
+def read(work_dir: Path, metrics: list[str]) -> dict[str, list[float]]:
+    """All values of the metrics and times of iterations, in their order."""
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    lines = [json.loads(line) for line in logs[-1].read_text().splitlines()]
-    values = [line[metric] for line in lines if metric in line]
-    if not values:
-        known = sorted({key for line in lines for key in line})
-        sys.exit(f'{logs[-1]} has no {metric!r}, but {known}')
-    times = [line['time'] for line in lines if 'lr' in line]
-    return {'metric': values[-1], 'time': median(times)}
+    lines = [
+        json.loads(line)
+        for log in logs
+        for line in log.read_text().split('\n')
+        if line
+    ]
+    found = {
+        metric: [line[metric] for line in lines if metric in line]
+        for metric in metrics
+    }
+    for metric, values in found.items():
+        if not values:
+            known = sorted({key for line in lines for key in line})
+            sys.exit(f'{work_dir} has no {metric!r}, but {known}')
+    found['time'] = [line['time'] for line in lines if 'lr' in line]
+    return found
 
 
-def table(rows: list[tuple[Path, list[dict[str, float]]]], metric: str) -> str:
+def table(
+    rows: list[tuple[Path, list[dict[str, list[float]]]]],
+    metrics: list[str],
+    begin: bool = False,
+) -> str:
     """A Markdown table, one row a config."""
-    lines = [f'| config | {metric} | range | s/iter |', '|---|---|---|---|']
+    names = ' | '.join(f'{metric} | range' for metric in metrics)
+    lines = [f'| config | {names} | s/iter |']
+    lines.append('|---' * (2 * len(metrics) + 2) + '|')
     for config, runs in rows:
-        values = [run['metric'] for run in runs]
-        spread = f'{min(values):.2f} .. {max(values):.2f}'
-        time = median(run['time'] for run in runs)
         name = f'{config.parent.name}/{config.name}'
-        lines.append(
-            f'| {name} | {mean(values):.2f} | {spread} | {time:.3f} |'
-        )
+        time = median(value for run in runs for value in run['time'])
+        places = {name: -1}
+        if begin:
+            places = {f'{name}, before': 0, name: -1}
+        for label, place in places.items():
+            cells = [label]
+            for metric in metrics:
+                values = [run[metric][place] for run in runs]
+                cells.append(f'{mean(values):.2f}')
+                cells.append(f'{min(values):.2f} .. {max(values):.2f}')
+            lines.append(f'| {" | ".join(cells)} | {time:.3f} |')
     return '\n'.join([*lines, ''])
 
 

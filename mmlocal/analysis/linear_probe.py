@@ -100,6 +100,12 @@ class Probe(Measure):
                 raise ValueError(
                     'a probe needs labels: give data that have them.'
                 )
+            if features.labels.min() < 0:
+                raise ValueError(
+                    'a probe needs labels, and some images have none: write '
+                    'another split of the data set, as train_dataloader.'
+                    "dataset.split='train' of STL10."
+                )
         values: dict[str, list] = {}
         for index in range(len(train.modules)):
             chosen = self.probe(train, val, index)

@@ -38,7 +38,8 @@ SOURCES = {
     ),
     'STL10': (
         'https://cs.stanford.edu/~acoates/stl10 (stl10_binary.tar.gz)',
-        '{data_root}/train_X.bin, train_y.bin, test_X.bin, test_y.bin',
+        '{data_root}/train_X.bin, train_y.bin, test_X.bin, test_y.bin, '
+        'unlabeled_X.bin',
     ),
     'SVHN': (
         'http://ufldl.stanford.edu/housenumbers (format 2, cropped digits)',

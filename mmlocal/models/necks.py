@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from mmlocal.registry import MODELS
 
-__all__ = ['GridPooling']
+from .patches import on_grid
+
+__all__ = ['GridPooling', 'PatchPooling']
 
 
 @MODELS.register_module()
@@ -35,3 +37,29 @@ class GridPooling(BaseModule):
         return tuple(
             F.adaptive_avg_pool2d(feat, self.size).flatten(1) for feat in feats
         )
+
+
+@MODELS.register_module()
+class PatchPooling(BaseModule):
+    """The mean over all positions of all patches of an image.
+
+    For what stands behind :class:`~.backbones.PatchBackbone`.
+
+    Args:
+        grid (int | Sequence[int]): Rows and columns of patches in an image;
+            one number where they are as many. An image of 64 pixels has 7
+            patches of 16 with a stride of 8. Defaults to 7.
+        init_cfg (dict, optional): Initialization of mmengine.
+    """
+
+    def __init__(
+        self,
+        grid: int | Sequence[int] = 7,
+        init_cfg: dict | None = None,
+    ):
+        super().__init__(init_cfg)
+        self.grid = (grid, grid) if isinstance(grid, int) else tuple(grid)
+
+    def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Maps (N * rows * columns, C, h, w) to vectors (N, C)."""
+        return tuple(on_grid(feat, *self.grid).mean((2, 3)) for feat in feats)

@@ -74,7 +74,8 @@ def aux_cost(cfg: dict) -> list[ModuleCost]:
     mode = fake_mode()
     model = _build(cfg, mode)
     with mode, _MacCounter(mode) as counter:
-        batch = make_batch(task, size, image_size)
+        channels = model.backbone.input_shape[0]
+        batch = make_batch(task, size, image_size, channels)
         batch = model.data_preprocessor(batch, True)
         meter = _Meter(model.backbone, counter, size)
         step = LocalStep(backward=meter.head_ends)

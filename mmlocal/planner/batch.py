@@ -100,7 +100,10 @@ def batch_size_of(cfg: dict) -> int:
 
 
 def make_batch(
-    task: str, batch_size: int, image_size: tuple[int, int]
+    task: str,
+    batch_size: int,
+    image_size: tuple[int, int],
+    channels: int = 3,
 ) -> dict[str, list]:
     """Raw images and labels of class 0.
 
@@ -108,8 +111,9 @@ def make_batch(
         task (str): 'segmentation' or 'classification'.
         batch_size (int): N.
         image_size (tuple[int, int]): Height and width, in pixels.
+        channels (int): Of an image. Defaults to 3.
     """
-    shape = (3, *image_size)
+    shape = (channels, *image_size)
     inputs = [torch.zeros(shape, dtype=torch.uint8) for _ in range(batch_size)]
     make = _segmentation if task == 'segmentation' else _classification
     return {

@@ -358,7 +358,12 @@ class Simulator:
                 # It takes no memory, and reads numbers.
                 wrap.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)
             self._fill_state(wrap)
-            batch = make_batch(setting.task, batch_size, setting.image_size)
+            batch = make_batch(
+                setting.task,
+                batch_size,
+                setting.image_size,
+                setting.input_shape[0],
+            )
             if setting.amp and setting.device == 'cuda' and self.mode:
                 stack.enter_context(CudaAutocast())
             try:

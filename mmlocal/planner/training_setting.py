@@ -124,7 +124,8 @@ class TrainingSetting:
             self.proposed_heads = propose_heads(self.model, self.task)
             self.head_cfgs = self.proposed_heads
         self.input_shape = tuple(
-            wrapped.get('input_shape') or _trace_shape(wrapped['backbone'])
+            wrapped.get('input_shape')
+            or _trace_shape(wrapped['backbone'], self.image_size)
         )
         self.model['backbone'] = {
             'type': LOCAL_BACKBONE,
@@ -145,6 +146,11 @@ def _check_heads(cfgs: dict | Sequence[dict]) -> None:
 
 def propose_heads(model: dict, task: str) -> dict:
     """The local head that fits a model which has none."""
+    backbone = model['backbone']
+    if is_wrapped(backbone):
+        backbone = backbone['backbone']
+    if is_patched(backbone):
+        return {'type': 'mmlocal.PatchInfoNCEHead'}
     preset = 'segmentation' if task == 'segmentation' else 'imagenet'
     return {
         'type': 'mmlocal.InfoProHead',
@@ -200,7 +206,15 @@ def _without_downloads(node: Any) -> Any:
     return node
 
 
-def _trace_shape(backbone: dict) -> Sequence[int]:
+def _trace_shape(backbone: dict, image_size: tuple[int, int]) -> Sequence[int]:
+    if is_patched(backbone):
+        channels = _trace_shape(backbone['backbone'], image_size)[0]
+        return (channels, *image_size)
     size = backbone.get('img_size', 224)
     size = size if isinstance(size, int) else size[0]
     return (backbone.get('in_channels', 3), size, size)
+
+
+def is_patched(backbone: dict) -> bool:
+    """Whether images are taken apart, for which heads are made by size."""
+    return type_name(backbone['type']) == 'PatchBackbone'

@@ -247,6 +247,9 @@ def test_bad_features_are_refused():
     unlabelled = Features(train.modules, train.values)
     with pytest.raises(ValueError, match='needs labels'):
         LinearProbe().measure(unlabelled, val)
+    part = np.where(train.labels == 0, -100, train.labels)
+    with pytest.raises(ValueError, match='some images have none'):
+        LinearProbe().measure(Features(train.modules, train.values, part), val)
     broken = [train.values[0].copy(), train.values[1]]
     broken[0][3, 4] = np.inf
     with pytest.raises(ValueError, match='noise puts out values that are not'):

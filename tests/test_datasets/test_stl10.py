@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from mmengine.registry import DefaultScope
 
 from mmlocal.datasets import STL10
+from mmlocal.datasets.stl10 import UNLABELED
 
 
 @pytest.fixture
@@ -53,6 +55,36 @@ def test_missing_file(root, part):
     assert 'data_root' in message
 
 
+@pytest.mark.parametrize('split', ['unlabeled', 'train+unlabeled'])
+def test_images_without_labels(root, images, split):
+    """The labelled ones come first; of the others nothing is in memory."""
+    others = 255 - images[:, ::-1]
+    others.transpose(0, 3, 2, 1).tofile(root / 'unlabeled_X.bin')
+    dataset = STL10(str(root), split=split)
+    expected, labels = others, [-100, -100]
+    if split == 'train+unlabeled':
+        expected, labels = np.concatenate([images, others]), [9, 0, *labels]
+    assert [item['gt_label'] for item in dataset] == labels
+    for item, image in zip(dataset, expected, strict=True):
+        np.testing.assert_array_equal(item['img'], image)
+    assert 'img' not in dataset.load_data_list()[-1]
+    (root / 'unlabeled_X.bin').unlink()
+    with pytest.raises(FileNotFoundError, match='unlabeled_X.bin is missing'):
+        STL10(str(root), split=split)
+
+
+def test_images_without_labels_train_no_classifier():
+    """torch's cross-entropy leaves them out."""
+    from mmpretrain.models import LinearClsHead
+    from mmpretrain.structures import DataSample
+
+    head = LinearClsHead(num_classes=10, in_channels=4)
+    samples = [DataSample().set_gt_label(UNLABELED) for _ in range(2)]
+    loss = head.loss((torch.randn(2, 4),), samples)['loss']
+    loss.backward()
+    assert loss == 0 and not head.fc.weight.grad.any()
+
+
 def test_unknown_split(root):
-    with pytest.raises(ValueError, match="split='unlabeled': write one of"):
-        STL10(str(root), split='unlabeled')
+    with pytest.raises(ValueError, match="split='all': write one of"):
+        STL10(str(root), split='all')

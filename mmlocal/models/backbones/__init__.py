@@ -13,6 +13,8 @@ from .dni_convnet import DNIConvNet
 from .forward_forward import FFMLP, FFConvNet
 from .layerwise_vgg import LayerwiseVGG
 from .local_supervised import LocalSupervisedBackbone
+from .patch_backbone import PatchBackbone
+from .preact_resnet import PreActResNet
 from .sigprop_nets import SigPropConvNet, SigPropResNet, SigPropVGG
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     'FFConvNet',
     'FFMLP',
     'LocalSupervisedBackbone',
+    'PatchBackbone',
+    'PreActResNet',
     'SigPropConvNet',
     'SigPropResNet',
     'SigPropVGG',

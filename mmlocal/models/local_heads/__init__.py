@@ -7,6 +7,8 @@ from .forward_forward import FFHead
 from .greedy import GreedyHead
 from .infopro import InfoProHead
 from .layerwise import LayerwiseHead
+from .patch_info_nce import PatchInfoNCEHead
+from .pixel_cnn import GatedPixelCNN
 from .sigprop import SigPropHead
 from .task import TaskHead
 
@@ -15,10 +17,12 @@ __all__ = [
     'DGLHead',
     'DNIHead',
     'FFHead',
+    'GatedPixelCNN',
     'GreedyHead',
     'InfoProHead',
     'LayerwiseHead',
     'LocalHead',
+    'PatchInfoNCEHead',
     'SigPropHead',
     'TaskHead',
 ]

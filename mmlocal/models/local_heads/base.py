@@ -54,11 +54,14 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
         runs_module (bool): Whether the head calls ``run_module`` of the
             step. The backbone has to be a
             :class:`~mmlocal.models.chain.Chain` then.
+        takes_patches (bool): Whether the head knows that the rows of a
+            feature may be patches, several for an image.
     """
 
     needs_gradient = False
     needs_store = False
     runs_module = False
+    takes_patches = False
 
     def __init__(self, boundary: Boundary, init_cfg: dict | None = None):
         super().__init__(init_cfg)
@@ -171,6 +174,14 @@ def build_local_head(cfg: dict, boundary: Boundary) -> LocalHead:
             '...)) to use a head of another library.'
         )
     check_config({**cfg, 'type': kind or cfg['type']}, 'local_heads')
+    if kind is not None and boundary.patches > 1 and not kind.takes_patches:
+        raise ValueError(
+            f'boundary {boundary.name!r} carries {boundary.patches} features '
+            f'for each image, which {cfg["type"]} would take for images: '
+            "write local_heads=dict(type='mmlocal.PatchInfoNCEHead'), or "
+            "dict(type='mmlocal.TaskHead', neck=dict(type="
+            "'mmlocal.PatchPooling', grid=...), head=...)."
+        )
     return MODELS.build(cfg, default_args={'boundary': boundary})
 
 

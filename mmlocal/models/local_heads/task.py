@@ -30,13 +30,17 @@ class TaskHead(LocalHead):
             out ``in_index`` and ``input_transform``: there is one feature.
         neck (dict, optional): Config of what comes before the head, as
             ``dict(type='mmpretrain.GlobalAveragePooling')``, which the
-            linear cls heads need.
+            linear cls heads need, or ``dict(type='mmlocal.PatchPooling')``
+            where features are of patches.
         init_cfg (dict, optional): Initialization of mmengine.
 
     Raises:
         ValueError: If the head is none of these, or does not fit a single
             feature.
     """
+
+    # With a neck that brings them together.
+    takes_patches = True
 
     def __init__(
         self,

@@ -143,35 +143,163 @@ def test_order_of_cifar_blocks_is_that_of_the_network():
         assert new is old[f'module.decoder_{block}.decoder.0.weight']
 
 
-def gim_module(index: int) -> dict[str, torch.Tensor]:
-    """The keys of a module of the vision encoder: blocks of 3, 4, 6."""
-    names = ['Conv1'] if index == 0 else []
-    for block in range((3, 4, 6)[index]):
-        convs = (1, 2, 3)
-        names += [f'layer 0.{block}.conv{i}' for i in convs]
-    names.append('layer 0.0.shortcut.0')
-    keys = [f'model.{n}.{kind}' for n in names for kind in ('weight', 'bias')]
-    keys += [f'loss.W_k.{k}.weight' for k in range(5)]
-    return {key: torch.rand(1) for key in keys}
+def gim_model(**backbone):
+    """Greedy InfoMax's encoder of an eighth of the width, or parts of it."""
+    init_default_scope('mmpretrain')
+    encoder = dict(
+        type='mmlocal.PatchBackbone',
+        backbone=dict(
+            type='mmlocal.PreActResNet', base_channels=8, in_channels=1
+        ),
+        patch_size=8,
+        stride=4,
+    )
+    if backbone:
+        encoder = dict(
+            type='mmlocal.LocalSupervisedBackbone',
+            backbone=encoder,
+            input_shape=(1, 32, 32),
+            **backbone,
+        )
+    return MODELS.build(
+        dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=encoder,
+            neck=dict(type='mmlocal.PatchPooling', grid=7),
+            head=dict(type='LinearClsHead', num_classes=10, in_channels=128),
+        )
+    ).eval()
+
+
+GIM_CUTS = ['backbone.stages.1', 'backbone.stages.2']
+
+
+def gim_files(whole=False, supervised=False):
+    """Random weights under the published keys: a file a module, or one."""
+    files, before = [], 8
+    for stage, blocks in enumerate((3, 4, 6)):
+        convs = {'Conv1': (8, 1, 5)} if stage == 0 else {}
+        layer, width = f'layer {stage if whole else 0}', 8 * 2**stage
+        for block in range(blocks):
+            inputs = 4 * width if block else before
+            convs |= {
+                f'{layer}.{block}.conv1': (width, inputs, 1),
+                f'{layer}.{block}.conv2': (width, width, 3),
+                f'{layer}.{block}.conv3': (4 * width, width, 1),
+            }
+        convs[f'{layer}.0.shortcut.0'] = (4 * width, before, 1)
+        file, before = {}, 4 * width
+        for name, (rows, columns, side) in convs.items():
+            shape = (rows, columns, side, side)
+            scale = (columns * side * side) ** -0.5
+            file[f'model.{name}.weight'] = torch.randn(shape) * scale
+            file[f'model.{name}.bias'] = torch.randn(rows)
+        if supervised:
+            head = 'loss.linear_classifier.0'
+            file[f'{head}.weight'] = torch.randn(10, before)
+            file[f'{head}.bias'] = torch.randn(10)
+        else:
+            for k in range(5):
+                shape = (before, before, 1, 1)
+                file[f'loss.W_k.{k}.weight'] = torch.randn(shape)
+        files.append(file)
+    if whole:
+        # The last classifier or matrices count.
+        return [{**files[0], **files[1], **files[2]}]
+    return files
+
+
+def gim_outputs(files, image, whole=False):
+    """What the published code makes of an image: the mean over patches."""
+    size = range(0, image.shape[-1] - 7, 4)
+    feat = torch.cat(
+        [image[..., y : y + 8, x : x + 8] for y in size for x in size]
+    )
+
+    def conv(x, file, name, stride=1):
+        weight = file[f'model.{name}.weight']
+        bias = file[f'model.{name}.bias']
+        padding = weight.shape[-1] // 2
+        return torch.nn.functional.conv2d(x, weight, bias, stride, padding)
+
+    feat = conv(feat, files[0], 'Conv1')
+    for stage, blocks in enumerate((3, 4, 6)):
+        file = files[0 if whole else stage]
+        for block in range(blocks):
+            name = f'layer {stage if whole else 0}.{block}'
+            stride = 2 if stage and not block else 1
+            out, shortcut = feat.relu(), feat
+            if not block:
+                shortcut = conv(out, file, f'{name}.shortcut.0', stride)
+            out = conv(out, file, f'{name}.conv1').relu()
+            out = conv(out, file, f'{name}.conv2', stride).relu()
+            feat = conv(out, file, f'{name}.conv3') + shortcut
+    return feat.mean((0, 2, 3))
+
+
+@torch.no_grad()
+def check_gim(model, files, whole=False):
+    image = torch.randn(1, 1, 32, 32)
+    (found,) = model.extract_feat(image)
+    expected = gim_outputs(files, image, whole)
+    torch.testing.assert_close(found[0], expected)
 
 
 def test_greedy_infomax():
-    files = [gim_module(index) for index in range(3)]
+    files = gim_files()
     assert [len(file) for file in files] == [27, 31, 43]
     plain = convert_gim(files)
     full = convert_gim(files, local_heads=True)
     assert (len(plain.state_dict), len(plain.dropped)) == (86, 15)
     assert (len(full.state_dict), len(full.dropped)) == (101, 0)
-    weights = full.state_dict
-    for key, index, old in (
-        ('stem.conv.bias', 0, 'model.Conv1.bias'),
-        ('stages.2.5.conv1.weight', 2, 'model.layer 0.5.conv1.weight'),
-        ('stages.1.0.downsample.bias', 1, 'model.layer 0.0.shortcut.0.bias'),
-        ('local_heads.1.predictors.4.weight', 1, 'loss.W_k.4.weight'),
-    ):
-        assert weights[f'backbone.{key}'] is files[index][old]
+    heads = dict(
+        boundaries=GIM_CUTS,
+        local_heads=dict(type='mmlocal.PatchInfoNCEHead'),
+        local_end=True,
+    )
+    for result, backbone in (plain, {}), (full, heads):
+        model = gim_model(**backbone)
+        wrong = model.load_state_dict(result.state_dict, strict=False)
+        assert wrong.unexpected_keys == []
+        assert wrong.missing_keys == ['head.fc.weight', 'head.fc.bias']
+        check_gim(model, files)
+    matrix = model.backbone.local_heads[1].predictors[2].weight
+    assert torch.equal(matrix, files[1]['loss.W_k.2.weight'])
     with pytest.raises(ValueError, match='module 1.*model.Conv1'):
         convert_gim([files[0], files[0]])
+
+
+def test_greedy_infomax_supervised():
+    files = gim_files(supervised=True)
+    result = convert_gim(files, local_heads=True)
+    assert not result.dropped
+    heads = dict(
+        type='mmlocal.TaskHead',
+        neck=dict(type='mmlocal.PatchPooling', grid=7),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=10),
+    )
+    model = gim_model(boundaries=GIM_CUTS, local_heads=heads)
+    model.load_state_dict(result.state_dict)
+    check_gim(model, files)
+    assert torch.equal(
+        model.head.fc.bias, files[2]['loss.linear_classifier.0.bias']
+    )
+    plain = convert_gim(files)
+    gim_model().load_state_dict(plain.state_dict)
+    assert len(plain.dropped) == 4
+
+
+@pytest.mark.parametrize('supervised', [False, True])
+def test_greedy_infomax_end_to_end(supervised):
+    """One file; that of CPC without its autoregressor."""
+    files = gim_files(whole=True, supervised=supervised)
+    result = convert_gim(files, local_heads=True)
+    model = gim_model()
+    wrong = model.load_state_dict(result.state_dict, strict=False)
+    head = [] if supervised else ['head.fc.weight', 'head.fc.bias']
+    assert wrong == (head, [])
+    assert len(result.dropped) == (0 if supervised else 5)
+    check_gim(model, files, whole=True)
 
 
 @pytest.mark.parametrize('tool', ['infopro', 'resnet'])

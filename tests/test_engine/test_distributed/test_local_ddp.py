@@ -32,6 +32,8 @@ CHECKS = [
     'gradients_that_are_predicted-2',
     'gradients_of_pairs-2',
     'gradients_of_signals-2',
+    'gradients_of_patches-2',
+    'negatives_of_all_ranks-2',
     'prototypes-2',
     'gradients_of_each_block-2',
     'traffic-2',

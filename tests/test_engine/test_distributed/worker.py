@@ -106,6 +106,7 @@ def main() -> None:
     import checks_gradients
     import checks_layerwise  # noqa: F401
     import checks_order  # noqa: F401
+    import checks_patches  # noqa: F401
     import checks_runner  # noqa: F401
     import checks_sequential  # noqa: F401
     import checks_sigprop  # noqa: F401

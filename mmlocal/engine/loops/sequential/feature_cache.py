@@ -115,16 +115,20 @@ class FeatureCache:
             )
         self.files: dict[int, FeatureFile] = {}
         self._dtypes: dict[int, torch.dtype] = {}
+        self._patches: dict[int, int] = {}
         with self._evaluating():
             feat = self._inputs(probe)
+            images = len(feat)
             self._probe = hashlib.sha256(_bytes(feat)).hexdigest()
             for index in range(1, self.backbone.num_modules):
                 feat = self.backbone.run_module(index - 1, feat)
                 self._dtypes[index] = feat.dtype
+                self._patches[index] = len(feat) // images
+                rows = self._by_image(index, feat)
                 self.files[index] = FeatureFile(
                     self.dir / f'outputs_of_module_{index}.npy',
                     count,
-                    feat.shape[1:],
+                    rows.shape[1:],
                     self.dtype or feat.dtype,
                 )
         self._check_disk()
@@ -156,6 +160,8 @@ class FeatureCache:
         """A batch of features as the module before has computed it."""
         device = next(self.model.parameters()).device
         feat = feat.to(device, non_blocking=True)
+        if self._patches[index] > 1:
+            feat = feat.flatten(0, 1)
         return feat.to(self._dtypes[index])
 
     def remove(self) -> None:
@@ -215,9 +221,14 @@ class FeatureCache:
                 feat = self._inputs(part)
             for number in range(first, index):
                 feat = self.backbone.run_module(number, feat)
-            yield feat
+            yield self._by_image(index, feat)
             if bar is not None:
                 bar.update()
+
+    def _by_image(self, index: int, feat: Tensor) -> Tensor:
+        """A row an image, which holds its patches where it has several."""
+        patches = self._patches[index]
+        return feat if patches == 1 else feat.unflatten(0, (-1, patches))
 
     def _inputs(self, batch: Any) -> Tensor:
         data = self.model.data_preprocessor(batch, training=True)

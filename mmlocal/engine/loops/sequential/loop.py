@@ -31,8 +31,6 @@ from .feature_cache import FeatureCache
 from .phases import FreshOptimizer, Phase, Phases
 
 CACHE_OPTIONS = {'dir', 'as_drawn', 'dtype'}
-
-
 LOOP = "train_cfg.type='mmlocal.SequentialTrainLoop'"
 
 
@@ -215,7 +213,8 @@ class SequentialTrainLoop(SequentialMixin, EpochBasedTrainLoop):
         runner (Runner): Of the training.
         dataloader (DataLoader | dict): The training set.
         epochs (int | Sequence[int]): Of each module; K numbers, or one for
-            all.
+            all. A module of 0 stays as it was loaded (``load_from``), so
+            that ``[0, 50, 0]`` trains the second one in a run of its own.
         cache (str | dict, optional): 'disk' computes the input of each
             module once, for all images, and trains from there: neither the
             modules before nor their heads run in training. A dict has
@@ -290,7 +289,7 @@ class SequentialIterTrainLoop(SequentialMixin, IterBasedTrainLoop):
         runner (Runner): Of the training.
         dataloader (DataLoader | dict): The training set.
         iters (int | Sequence[int]): Of each module; K numbers, or one for
-            all.
+            all, as ``epochs`` there.
         cache (str | dict, optional): As in :class:`SequentialTrainLoop`.
         head_iters (int, optional): As ``head_epochs`` there.
         moving_statistics (bool): As there. Defaults to False.

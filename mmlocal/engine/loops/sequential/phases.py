@@ -35,15 +35,16 @@ class Phases:
     """Modules one after another.
 
     Args:
-        lengths (int | Sequence[int]): Epochs or iterations of each module.
+        lengths (int | Sequence[int]): Epochs or iterations of each module;
+            one of 0 is passed over.
         num_modules (int): K.
         key (str): What the lengths are called in ``train_cfg``.
         own_head (int, optional): Length of one more phase, in which the
             model's own head trains alone. Defaults to None.
 
     Raises:
-        ValueError: If a length is no whole number above 0, or a list does
-            not have K of them.
+        ValueError: If a length is no whole number, a list does not have K
+            of them, or all are 0.
     """
 
     def __init__(
@@ -56,14 +57,14 @@ class Phases:
         each = lengths
         if isinstance(lengths, int):
             each = [lengths] * num_modules
-        whole = all(isinstance(length, int) and length > 0 for length in each)
-        if not whole or len(each) != num_modules:
+        last = [] if own_head is None else [own_head]
+        whole = all(isinstance(length, int) and length >= 0 for length in each)
+        if not whole or len(each) != num_modules or not any([*each, *last]):
             raise ValueError(
                 f'train_cfg.{key}={lengths!r}: write a whole number above 0 '
                 f'for all modules, or a list of {num_modules}, one for each '
-                'module.'
+                'module, with 0 for those that are as they are loaded.'
             )
-        last = [] if own_head is None else [own_head]
         self._borders = [0, *accumulate([*each, *last])]
 
     @property

@@ -502,3 +502,11 @@ def test_phases():
     assert found == [0, 0, 1, 2, 2, 2] and phases.total == 6
     last = phases.at(4)
     assert (last.begin, last.end, last.length) == (3, 6, 3)
+
+
+def test_phases_of_no_length_are_passed_over():
+    phases = Phases([0, 2, 0], 3, 'epochs', own_head=1)
+    found = [phases.at(time) for time in range(3)]
+    assert [phase.index for phase in found] == [1, 1, 3]
+    assert (found[0].begin, found[0].end) == (0, 2)
+    assert phases.total == 3

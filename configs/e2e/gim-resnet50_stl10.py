@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/gim-resnet50.py',
+    '../_base_/datasets/stl10_gim.py',
+    '../_base_/schedules/gim_300e.py',
+    '../_base_/default_runtime_cls.py',
+]

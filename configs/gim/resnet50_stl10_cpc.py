@@ -1,0 +1,8 @@
+_base_ = './resnet50_stl10.py'
+# One module, and contexts of the rows above.
+model = dict(
+    backbone=dict(
+        boundaries=[],
+        local_heads=dict(context=dict(type='mmlocal.GatedPixelCNN')),
+    )
+)

@@ -1,0 +1,16 @@
+_base_ = '../e2e/gim-resnet8_cifar10.py'
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmlocal.LocalSupervisedBackbone',
+        backbone=_base_.model.backbone,
+        boundaries=['backbone.stages.1', 'backbone.stages.2'],
+        local_heads=dict(type='mmlocal.PatchInfoNCEHead'),
+        local_end=True,
+        input_shape=(3, 32, 32),
+    )
+)
+optim_wrapper = dict(type='mmlocal.LocalOptimWrapper')
+custom_hooks = [dict(type='mmlocal.LocalLossHook')]
+# Read only when distributed.
+model_wrapper_cfg = dict(type='mmlocal.LocalDistributedDataParallel')
