@@ -7,6 +7,7 @@ from .forward_forward import FFHead
 from .greedy import GreedyHead
 from .infopro import InfoProHead
 from .layerwise import LayerwiseHead
+from .sequence_info_nce import SequenceInfoNCEHead
 from .sigprop import SigPropHead
 from .task import TaskHead
 
@@ -19,6 +20,7 @@ __all__ = [
     'InfoProHead',
     'LayerwiseHead',
     'LocalHead',
+    'SequenceInfoNCEHead',
     'SigPropHead',
     'TaskHead',
 ]

@@ -32,6 +32,7 @@ CHECKS = [
     'gradients_that_are_predicted-2',
     'gradients_of_pairs-2',
     'gradients_of_signals-2',
+    'gradients_of_sequences-2',
     'prototypes-2',
     'gradients_of_each_block-2',
     'traffic-2',
