@@ -36,9 +36,14 @@ setup(
     python_requires='>=3.10',
     install_requires=requirements('runtime'),
     extras_require={
+        'audio': requirements('audio'),
         'docs': requirements('docs'),
         'onnx': requirements('onnx'),
-        'tests': [*requirements('tests'), *requirements('onnx')],
+        'tests': [
+            *requirements('tests'),
+            *requirements('audio'),
+            *requirements('onnx'),
+        ],
     },
     classifiers=[
         'Development Status :: 4 - Beta',

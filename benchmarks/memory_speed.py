@@ -275,12 +275,11 @@ def header(
     else:
         capability = torch.backends.cpu.get_cpu_capability()
         device = f'CPU ({capability}), {torch.get_num_threads()} threads'
-    height, width = setting.image_size
     how = 'compiled stages' if args.compile else 'eager'
     command = shlex.join(sys.argv[1:] if argv is None else map(str, argv))
     return (
-        f'{Path(path).stem}: {setting.batch_size} images of '
-        f'{height}x{width}, {setting.precision}, {how}, {setting.optimizer}; '
+        f'{Path(path).stem}: {setting.batch}, '
+        f'{setting.precision}, {how}, {setting.optimizer}; '
         f'{device}, torch {torch.__version__}; '
         f'{args.rounds} rounds of {args.steps} steps, seed '
         f'{args.seed}, {date.today()}.\n\n'

@@ -56,7 +56,8 @@ class LocalStep:
         run_module (Callable[[int, Tensor], Tensor]): Runs a module, by its
             number, from its input, once more; of a backbone that is a chain.
         store (dict[str, Any]): What local heads hand to those behind them,
-            within one forward of one backbone.
+            and a module beside its output to its own, within one forward of
+            one backbone.
         log (dict[str, Tensor]): What local heads reported, detached, with
             the module in the key: ``local_0.loss_task``.
     """

@@ -121,6 +121,53 @@ def classification_batch(size=4, side=32, seed=0, num_classes=10) -> dict:
     return {'inputs': images, 'data_samples': samples}
 
 
+def audio_cfg(boundaries: list, local_heads=None, **options) -> dict:
+    """A narrow CPCAudioEncoder of 4 speakers, trained by InfoNCE."""
+    if local_heads is None:
+        local_heads = {
+            'type': 'mmlocal.SequenceInfoNCEHead',
+            'target_channels': 8,
+            'num_steps': 3,
+            'num_negatives': 4,
+            'window': 16,
+        }
+    inner = {
+        'type': 'mmlocal.CPCAudioEncoder',
+        'channels': 8,
+        'context_channels': 6,
+        **options,
+    }
+    backbone = {
+        'type': 'mmlocal.LocalSupervisedBackbone',
+        'backbone': inner,
+        'boundaries': boundaries,
+        'local_heads': local_heads,
+        'local_end': True,
+        'input_shape': (1, 3200),
+    }
+    cfg = classifier_cfg(backbone, 6, num_classes=4)
+    return {
+        **cfg,
+        'data_preprocessor': {'type': 'mmlocal.AudioDataPreprocessor'},
+        'neck': {'type': 'GlobalAveragePooling', 'dim': 1},
+    }
+
+
+def audio_batch(size=4, seed=0) -> dict:
+    """Waveforms of 20 frames, with classes of them and of frames."""
+    from mmpretrain.structures import DataSample
+
+    generator = torch.Generator().manual_seed(seed)
+    waves = torch.rand((size, 1, 3200), generator=generator) - 0.5
+    samples = []
+    for label in torch.randint(0, 4, (size,), generator=generator):
+        sample = DataSample().set_gt_label(label)
+        frames = torch.randint(0, 5, (20,), generator=generator)
+        sample.set_field(frames, 'gt_frames')
+        samples.append(sample)
+    return {'inputs': list(waves), 'data_samples': samples}
+
+
 def build(cfg: dict, seed: int = 0) -> nn.Module:
     """Build and initialize a model."""
     init_default_scope(cfg.get('_scope_', 'mmengine'))
@@ -148,6 +195,8 @@ def helpers():
         segmentation_batch: Callable = staticmethod(segmentation_batch)
         classifier_cfg: Callable = staticmethod(classifier_cfg)
         classification_batch: Callable = staticmethod(classification_batch)
+        audio_cfg: Callable = staticmethod(audio_cfg)
+        audio_batch: Callable = staticmethod(audio_batch)
         build: Callable = staticmethod(build)
         grads: Callable = staticmethod(grads)
 

@@ -69,3 +69,10 @@ def test_mistakes(tmp_path, capsys, options, message):
         TOOL.main([str(SHAPES), '--out', str(tmp_path / 'no.png'), *options])
     assert info.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_waveforms_are_no_images():
+    cfg = Config.fromfile(ROOT / 'configs/gim_audio/gim_k6_formants.py')
+    cfg.train_dataloader.dataset.num_utterances = 8
+    with pytest.raises(ValueError, match='trains on waveforms'):
+        TOOL.annotated(cfg, 'train', 1)

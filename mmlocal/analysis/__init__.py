@@ -2,6 +2,7 @@
 
 from .extract import Extractor, Source
 from .features import Features
+from .frame_probe import FrameProbe
 from .hook import ModuleMeasureHook
 from .linear_probe import LinearProbe
 from .measure import Measure, Reading
@@ -18,6 +19,7 @@ __all__ = [
     'EffectiveRank',
     'Extractor',
     'Features',
+    'FrameProbe',
     'LinearProbe',
     'Measure',
     'ModuleMeasureHook',

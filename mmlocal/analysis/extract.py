@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from mmlocal.config import innermost_dataset
-from mmlocal.models.local_heads.targets import class_labels, pixel_labels
+from mmlocal.models.local_heads.targets import (
+    class_labels,
+    frame_labels,
+    pixel_labels,
+)
 from mmlocal.models.tracing import plain_eval
 from mmlocal.random_state import kept_random_state
 
@@ -138,7 +142,9 @@ class Extractor:
                     tables[name].append(rows)
         arrays = {name: table.array for name, table in tables.items()}
         dataset = self.source.dataset(reading.split)
-        classes = dataset.metainfo.get('classes')
+        of_frames = reading.form == 'frames'
+        key = 'frame_classes' if of_frames else 'classes'
+        classes = dataset.metainfo.get(key)
         return Features(
             modules=self.taps.names,
             values=[arrays[name] for name in self.taps.names],
@@ -163,7 +169,7 @@ class Extractor:
         rows = dict(zip(self.taps.names, self.taps(images, read), strict=True))
         if reading.inputs:
             rows[_INPUTS] = flattened(images, images).float().cpu().numpy()
-        labels = _labels(data.get('data_samples'))
+        labels = _labels(data.get('data_samples'), reading.form)
         if labels is not None:
             rows[_LABELS] = labels.cpu().numpy()
         return rows
@@ -206,9 +212,12 @@ class Table:
 _INPUTS, _LABELS = '(inputs)', '(labels)'
 
 
-def _labels(samples: Any) -> Tensor | None:
+def _labels(samples: Any, form: str) -> Tensor | None:
+    """Of a batch; where frames are read, those of frames."""
     if not samples:
         return None
+    if form == 'frames':
+        return frame_labels(samples)
     if 'gt_label' in samples[0]:
         return class_labels(samples)
     if 'gt_sem_seg' in samples[0]:

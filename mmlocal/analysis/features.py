@@ -15,10 +15,10 @@ class Features:
     Args:
         modules (Sequence[str]): Their names, in forward order.
         values (Sequence[np.ndarray]): float32, one array a module: (N, C),
-            or (N, C, h, w) where maps are read; memory maps, if they are
-            large.
-        labels (np.ndarray, optional): Classes (N,) or label maps (N, H, W),
-            int64.
+            (N, C, h, w) where maps are read, or (N, C, T) where frames of
+            waveforms are; memory maps, if they are large.
+        labels (np.ndarray, optional): Classes (N,), label maps (N, H, W) or
+            labels of frames (N, T), int64.
         inputs (np.ndarray, optional): The preprocessed images (N, D),
             float32, flattened; as the features, if they are large,
             projected.

@@ -7,6 +7,8 @@ from math import isqrt
 import torch
 from torch import Tensor
 
+from mmlocal.models.frames import FRAME, to_frames
+
 # Features with more numbers than this are projected to SKETCH numbers.
 LARGEST = 1 << 16
 SKETCH = 1 << 12
@@ -88,4 +90,31 @@ def _by_image(feat: Tensor, images: Tensor) -> Tensor:
     return feat.unflatten(0, (len(images), -1))
 
 
-FORMS = {'pool': pooled, 'flat': flattened, 'map': as_map}
+def as_frames(feat: Tensor, waves: Tensor) -> Tensor:
+    """The feature at 100 frames a second of audio at 16 kHz.
+
+    Args:
+        feat (Tensor): Sequence (N, C, L) of the waveforms.
+        waves (Tensor): (N, channels, samples).
+
+    Returns:
+        Tensor: (N, C, samples // 160).
+
+    Raises:
+        ValueError: If it is no sequence of a waveform.
+    """
+    if feat.ndim != 3 or waves.ndim != 3 or len(feat) != len(waves):
+        raise ValueError(
+            f'a feature of shape {tuple(feat.shape)} for inputs of shape '
+            f'{tuple(waves.shape)} is no sequence of a waveform: choose '
+            "other modules, or a measure that reads form='pool' or 'flat'."
+        )
+    return to_frames(feat, waves.shape[2] // FRAME)
+
+
+FORMS = {
+    'pool': pooled,
+    'flat': flattened,
+    'map': as_map,
+    'frames': as_frames,
+}

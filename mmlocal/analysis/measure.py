@@ -25,7 +25,9 @@ class Reading:
             augmentation, as in validation. Defaults to 'val'.
         form (str): 'pool', the mean over a feature's positions (N, C);
             'flat', all of it (N, D), through a fixed random projection where
-            D is large; 'map' as it is (N, C, h, w). Defaults to 'pool'.
+            D is large; 'map' as it is (N, C, h, w); 'frames' a column every
+            10 ms of a waveform (N, C, T), with labels of frames. Defaults to
+            'pool'.
         num_images (int, optional): A fixed choice of as many, of all classes
             alike. None for all, in order of the data set.
         group (int, optional): Have all classes alike in every ``group``

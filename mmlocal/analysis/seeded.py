@@ -50,6 +50,27 @@ def linear(
     return layer
 
 
+def hold_out_groups(
+    groups: Tensor, num: int, fraction: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Set all samples of some groups aside, as the pixels of some images.
+
+    Args:
+        groups (Tensor): Of each sample, the group that it belongs to.
+        num (int): How many groups there are.
+        fraction (float): Of the groups, to be set aside, in (0, 1).
+        seed (int): What is drawn depends on it alone.
+
+    Returns:
+        tuple[Tensor, Tensor]: As of :func:`hold_out`.
+    """
+    stay, aside = hold_out(num, fraction, seed)
+    return (
+        torch.isin(groups, stay).nonzero()[:, 0],
+        torch.isin(groups, aside).nonzero()[:, 0],
+    )
+
+
 def hold_out(
     num: int, fraction: float, seed: int, labels: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

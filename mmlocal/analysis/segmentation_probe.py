@@ -15,7 +15,7 @@ from mmlocal.registry import MEASURES
 from .features import Features
 from .linear_head import Chosen, FeatureHead, train_and_read
 from .linear_probe import Probe, check_finite, count_classes
-from .seeded import hold_out, seeded
+from .seeded import hold_out_groups, seeded
 
 # Images whose features are in memory at once.
 BATCH = 8
@@ -62,19 +62,13 @@ class SegmentationProbe(Probe):
             self.head,
             self.seed,
         )
-
-        def parts() -> tuple[Tensor, Tensor]:
-            fit, held = hold_out(len(train), self.holdout, self.seed)
-            return tuple(
-                torch.isin(images, part).nonzero()[:, 0]
-                for part in (fit, held)
-            )
-
         return train_and_read(
             head,
             self.head,
             len(feats),
-            parts,
+            parts=lambda: hold_out_groups(
+                images, len(train), self.holdout, self.seed
+            ),
             read=lambda: _percent(head.areas_of_maps(val, index)),
         )
 

@@ -24,10 +24,17 @@ with quiet_imports():
 
         __all__ += ['CamVidDataset', 'ShapesSeg']
     if find_spec('mmpretrain'):
+        from mmlocal.datasets.audio_transforms import (
+            CropAudio,
+            LoadAudio,
+            PackAudio,
+        )
         from mmlocal.datasets.cifar10 import CIFAR10
         from mmlocal.datasets.cifar100 import CIFAR100
         from mmlocal.datasets.cinic10 import CINIC10
         from mmlocal.datasets.digits import Digits
+        from mmlocal.datasets.formant_speech import FormantSpeech
+        from mmlocal.datasets.librispeech import LibriSpeech
         from mmlocal.datasets.shapes_cls import ShapesCls
         from mmlocal.datasets.stl10 import STL10
         from mmlocal.datasets.svhn import SVHN
@@ -36,7 +43,12 @@ with quiet_imports():
             'CIFAR10',
             'CIFAR100',
             'CINIC10',
+            'CropAudio',
             'Digits',
+            'FormantSpeech',
+            'LibriSpeech',
+            'LoadAudio',
+            'PackAudio',
             'STL10',
             'SVHN',
             'ShapesCls',

@@ -36,6 +36,13 @@ SOURCES = {
         '{data_root}/train/<wnid>/*.JPEG and {data_root}/val/<wnid>/*.JPEG '
         '(or val/*.JPEG, with the labels in {data_root}/meta/val.txt)',
     ),
+    'LibriSpeech': (
+        'https://www.openslr.org/12 (train-clean-100.tar.gz); the lists and '
+        'the phones are those of CPC (https://arxiv.org/abs/1807.03748)',
+        '{data_root}/train-clean-100/<speaker>/<chapter>/*.flac, '
+        '{data_root}/train_split.txt, test_split.txt and '
+        'converted_aligned_phones.txt',
+    ),
     'STL10': (
         'https://cs.stanford.edu/~acoates/stl10 (stl10_binary.tar.gz)',
         '{data_root}/train_X.bin, train_y.bin, test_X.bin, test_y.bin, '

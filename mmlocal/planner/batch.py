@@ -10,6 +10,7 @@ import torch
 from mmengine.registry import DATASETS
 
 from mmlocal.config import find_type, innermost_dataset, type_name
+from mmlocal.models.frames import FRAME, LENGTH
 
 # Which transform fixes the size of what it hands on, and in which key.
 # mm writes crops as (height, width), scales as (width, height).
@@ -47,8 +48,10 @@ def num_classes_of(model: dict) -> int | None:
     return head.get('num_classes')
 
 
-def image_size_of(cfg: dict) -> tuple[int, int]:
+def image_size_of(cfg: dict) -> tuple[int, ...]:
     """Height and width of the images that a config trains on.
+
+    Of waveforms, the number of samples alone.
 
     Raises:
         ValueError: If no transform fixes it.
@@ -64,6 +67,8 @@ def image_size_of(cfg: dict) -> tuple[int, int]:
     transforms = dataset.get('pipeline') or cfg.get('train_pipeline') or []
     for transform in reversed(list(_nested(transforms))):
         name = type_name(transform.get('type'))
+        if name == 'CropAudio':
+            return (transform.get('length', LENGTH),)
         key, order = SIZES.get(name, (None, None))
         value = transform.get(key)
         if value is None or isinstance(value, float):
@@ -102,19 +107,23 @@ def batch_size_of(cfg: dict) -> int:
 def make_batch(
     task: str,
     batch_size: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
     channels: int = 3,
 ) -> dict[str, list]:
-    """Raw images and labels of class 0.
+    """Raw images or waveforms, and labels of class 0.
 
     Args:
         task (str): 'segmentation' or 'classification'.
         batch_size (int): N.
-        image_size (tuple[int, int]): Height and width, in pixels.
+        image_size (tuple[int, ...]): Height and width, in pixels, or the
+            samples of a waveform.
         channels (int): Of an image. Defaults to 3.
     """
-    shape = (channels, *image_size)
-    inputs = [torch.zeros(shape, dtype=torch.uint8) for _ in range(batch_size)]
+    if len(image_size) == 1:
+        shape, dtype = (1, *image_size), torch.float32
+    else:
+        shape, dtype = (channels, *image_size), torch.uint8
+    inputs = [torch.zeros(shape, dtype=dtype) for _ in range(batch_size)]
     make = _segmentation if task == 'segmentation' else _classification
     return {
         'inputs': inputs,
@@ -135,10 +144,13 @@ def _segmentation(image_size: tuple[int, int]) -> Any:
     return sample
 
 
-def _classification(image_size: tuple[int, int]) -> Any:
+def _classification(image_size: tuple[int, ...]) -> Any:
     from mmpretrain.structures import DataSample
 
     sample = DataSample(metainfo={'img_shape': image_size})
+    if len(image_size) == 1:
+        labels = torch.zeros(image_size[0] // FRAME, dtype=torch.int64)
+        sample.set_field(labels, 'gt_frames')
     return sample.set_gt_label(torch.zeros(1, dtype=torch.int64))
 
 

@@ -29,8 +29,8 @@ class TrainingSetting:
         cfg (dict): A config: ``model``, ``optim_wrapper`` and, unless the
             other arguments are given, ``train_dataloader``.
         batch_size (int, optional): Images a step; None takes the config's.
-        image_size (tuple[int, int], optional): Height and width in pixels;
-            None takes the config's.
+        image_size (tuple[int, ...], optional): Height and width in pixels, or
+            samples of a waveform; None takes the config's.
         amp (bool, optional): Mixed precision; None takes the config's.
         device (str): Whose rules hold: 'cuda' rounds storages up, runs
             normalization and losses of mixed precision in float32, and
@@ -61,7 +61,7 @@ class TrainingSetting:
         self,
         cfg: dict,
         batch_size: int | None = None,
-        image_size: tuple[int, int] | None = None,
+        image_size: tuple[int, ...] | None = None,
         amp: bool | None = None,
         device: str = 'cuda',
     ):
@@ -96,6 +96,14 @@ class TrainingSetting:
         """Of the forward."""
         name = str(self.dtype).removeprefix('torch.')
         return f'mixed {name}' if self.amp else name
+
+    @property
+    def batch(self) -> str:
+        """How many inputs a step has, and how large they are."""
+        size = 'x'.join(map(str, self.image_size))
+        if len(self.image_size) == 1:
+            return f'{self.batch_size} waveforms of {size} samples'
+        return f'{self.batch_size} images of {size}'
 
     @property
     def optimizer(self) -> str:

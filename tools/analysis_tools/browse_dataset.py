@@ -63,7 +63,7 @@ def annotated(
 
     Raises:
         ValueError: If the config has no such data, or there are not as many
-            images.
+            images, or they are waveforms.
     """
     loader_cfg = cfg.get(f'{split}_dataloader')
     if loader_cfg is None:
@@ -88,6 +88,10 @@ def annotated(
     for index in np.linspace(0, len(dataset) - 1, number).round().astype(int):
         batch = pseudo_collate([dataset[int(index)]])
         data = preprocess(batch, training=split == 'train')
+        if data['inputs'].ndim != 4:
+            raise ValueError(
+                f'{cfg.filename} trains on waveforms, and this draws images.'
+            )
         pixels = to_pixels(data['inputs'], preprocess)
         truth = _truth(data['data_samples'][0])
         for view in to_images(pixels.expand(-1, 3, -1, -1), rgb):

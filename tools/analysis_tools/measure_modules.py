@@ -32,6 +32,7 @@ from mmlocal.apis.zoo.checkpoints import load_weights
 INITIAL = 'initial'
 MEASURES = {
     'probe': 'LinearProbe',
+    'frames': 'FrameProbe',
     'nhsic': 'NHSICPlane',
     'mine': 'MutualInformation',
     'cka': 'CKA',

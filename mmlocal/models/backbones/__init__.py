@@ -9,6 +9,7 @@ from .cifar_densenet import CIFARDenseNet
 from .cifar_resnet import CIFARResNet
 from .cifar_resnext import CIFARResNeXt
 from .cifar_wide_resnet import CIFARWideResNet
+from .cpc_audio import CPCAudioEncoder
 from .dni_convnet import DNIConvNet
 from .forward_forward import FFMLP, FFConvNet
 from .layerwise_vgg import LayerwiseVGG
@@ -23,6 +24,7 @@ __all__ = [
     'CIFARResNeXt',
     'CIFARResNet',
     'CIFARWideResNet',
+    'CPCAudioEncoder',
     'DNIConvNet',
     'LayerwiseVGG',
     'FFConvNet',

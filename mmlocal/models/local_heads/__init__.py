@@ -9,6 +9,7 @@ from .infopro import InfoProHead
 from .layerwise import LayerwiseHead
 from .patch_info_nce import PatchInfoNCEHead
 from .pixel_cnn import GatedPixelCNN
+from .sequence_info_nce import SequenceInfoNCEHead
 from .sigprop import SigPropHead
 from .task import TaskHead
 
@@ -23,6 +24,7 @@ __all__ = [
     'LayerwiseHead',
     'LocalHead',
     'PatchInfoNCEHead',
+    'SequenceInfoNCEHead',
     'SigPropHead',
     'TaskHead',
 ]

@@ -1,7 +1,8 @@
 """The task nets of greedy learning and of InfoPro, by name.
 
 ``linear``
-    Global average pooling and a linear layer; takes tokens too.
+    Global average pooling and a linear layer; takes tokens and
+    sequences too.
 ``0c1f``, ``0c2f``, ``1c1f``, ``1c2f``, ``1c3f``, ``2c2f``
     InfoPro on CIFAR: that many convolutions and linear layers.
 ``imagenet``, ``segmentation``
@@ -44,13 +45,13 @@ def build_net(
             ``widen``. Defaults to 128.
 
     Returns:
-        nn.Module: Takes (N, C, h, w), and ``linear`` also (N, L, C) and
-        (N, C), to (N, out_features); those of :data:`PIXEL_NETS` to
-        (N, out_features, h, w).
+        nn.Module: Takes (N, C, h, w), and ``linear`` also (N, L, C),
+        (N, C, L) and (N, C), to (N, out_features); those of
+        :data:`PIXEL_NETS` to (N, out_features, h, w).
     """
     channels = boundary.channels
     if name == 'linear':
-        return LinearNet(channels, out_features)
+        return LinearNet(channels, out_features, boundary.layout == 'sequence')
     if name in CIFAR_NETS:
         hidden = int(feature_dim * widen)
         return _cifar_net(
@@ -70,16 +71,19 @@ class LinearNet(nn.Module):
     Args:
         in_channels (int): C of the feature.
         out_features (int): Size of the output.
+        sequence (bool): Whether three dimensions are (N, C, L), not tokens
+            (N, L, C).
     """
 
-    def __init__(self, in_channels: int, out_features: int):
+    def __init__(self, in_channels: int, out_features: int, sequence: bool):
         super().__init__()
+        self.positions = {4: (2, 3), 3: 2 if sequence else 1}
         self.fc = nn.Linear(in_channels, out_features)
 
     def forward(self, feat: Tensor) -> Tensor:
-        """(N, C, h, w), (N, L, C) or (N, C) to (N, out_features)."""
+        """(N, C, h, w), (N, L, C) or (N, C, L), or (N, C), to logits."""
         if feat.ndim > 2:
-            feat = feat.mean(1) if feat.ndim == 3 else feat.mean((2, 3))
+            feat = feat.mean(self.positions[feat.ndim])
         return self.fc(feat)
 
 

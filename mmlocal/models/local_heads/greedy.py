@@ -21,8 +21,9 @@ class GreedyHead(SupervisedHead):
         net (str): The auxiliary net, see :mod:`.classifiers`: ``linear``, or
             ``0c1f``, ``0c2f``, ``1c1f``, ``1c2f``, ``1c3f``, ``2c2f``,
             ``imagenet`` and ``segmentation`` of InfoPro, or
-            ``segmentation_lean``. ``linear`` takes the mean over tokens, the
-            others see them on their grid. Defaults to 'linear'.
+            ``segmentation_lean``. ``linear`` takes the mean over tokens or
+            a sequence, the others see tokens on their grid. Defaults to
+            'linear'.
         loss (str): ``softmax`` cross-entropy (of images, or, with the
             ``segmentation`` nets, of pixels), or ``contrast``, the
             supervised contrastive loss. Defaults to 'softmax'.

@@ -93,6 +93,37 @@ def pixel_labels(data_samples: Sequence[Any]) -> Tensor:
     return torch.stack(maps).squeeze(1).long()
 
 
+def frame_labels(data_samples: Sequence[Any]) -> Tensor:
+    """The class of each frame.
+
+    Args:
+        data_samples (Sequence[DataSample]): Of mmpretrain, with
+            ``gt_frames`` (T,), as :class:`mmlocal.PackAudio` makes them.
+
+    Returns:
+        Tensor: (N, T) int64.
+
+    Raises:
+        ValueError: If the samples have none, or not equally many.
+    """
+    _check_given(data_samples)
+    if 'gt_frames' not in data_samples[0]:
+        raise ValueError(
+            'the data samples have no gt_frames: choose a data set with '
+            'labels of frames (phones_file of LibriSpeech), or a head that '
+            'classifies whole waveforms, as LinearClsHead behind '
+            "neck=dict(type='GlobalAveragePooling', dim=1)."
+        )
+    labels = [sample.gt_frames for sample in data_samples]
+    if len({len(each) for each in labels}) > 1:
+        raise ValueError(
+            'waveforms have different numbers of labelled frames, '
+            f'{sorted({len(each) for each in labels})}: write '
+            "dict(type='mmlocal.CropAudio', length=20480) in the pipeline."
+        )
+    return torch.stack(labels).long()
+
+
 def _check_given(data_samples: Sequence[Any] | None) -> None:
     if not data_samples:
         raise ValueError(

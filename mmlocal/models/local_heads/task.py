@@ -18,7 +18,9 @@ class TaskHead(LocalHead):
     """Trains a module with a head of mmseg or mmpretrain, and its own loss.
 
     The head gets a tuple with one feature, a map (N, C, h, w): tokens are put
-    back on their grid, without class token. ``in_channels`` may be left out
+    back on their grid, without class token, and a sequence (N, C, L) stays
+    one, for :class:`~mmlocal.models.heads.FrameClsHead` or behind
+    ``GlobalAveragePooling(dim=1)``. ``in_channels`` may be left out
     of both configs; it is that of the feature.
 
     Args:
@@ -81,7 +83,9 @@ class TaskHead(LocalHead):
         return {'logits': output} if isinstance(output, Tensor) else {}
 
     def _feats(self, feat: Tensor, inputs: Tensor) -> tuple[Tensor, ...]:
-        feats = (self.to_map(feat, inputs),)
+        if self.boundary.layout != 'sequence':
+            feat = self.to_map(feat, inputs)
+        feats = (feat,)
         return feats if self.neck is None else self.neck(feats)
 
 

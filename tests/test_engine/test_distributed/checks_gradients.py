@@ -9,6 +9,7 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 from conftest import (
+    audio_batch,
     classification_batch,
     classifier_cfg,
     segmentation_batch,
@@ -129,6 +130,8 @@ def models() -> dict[str, dict]:
 def batch_for(cfg: dict, seed: int) -> dict:
     if cfg['_scope_'] == 'mmseg':
         return segmentation_batch(seed=seed)
+    if cfg['data_preprocessor'].get('type') == 'mmlocal.AudioDataPreprocessor':
+        return audio_batch(2, seed=seed)
     return classification_batch(2, seed=seed)
 
 

@@ -34,6 +34,7 @@ CHECKS = [
     'gradients_of_signals-2',
     'gradients_of_patches-2',
     'negatives_of_all_ranks-2',
+    'gradients_of_sequences-2',
     'prototypes-2',
     'gradients_of_each_block-2',
     'traffic-2',

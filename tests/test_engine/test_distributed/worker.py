@@ -108,6 +108,7 @@ def main() -> None:
     import checks_order  # noqa: F401
     import checks_patches  # noqa: F401
     import checks_runner  # noqa: F401
+    import checks_sequences  # noqa: F401
     import checks_sequential  # noqa: F401
     import checks_sigprop  # noqa: F401
     import checks_synthetic  # noqa: F401

@@ -126,3 +126,6 @@ def test_linear_is_the_mean_over_positions(boundary):
     grid = tokens.transpose(1, 2).reshape(2, 6, 4, 5)
     torch.testing.assert_close(net(tokens), net(grid))
     torch.testing.assert_close(net(tokens), net.fc(tokens).mean(1))
+    sequence = build_net('linear', boundary(6, 4, layout='sequence'), 3, BN)
+    sequence.load_state_dict(net.state_dict())
+    torch.testing.assert_close(sequence(tokens.mT), net(tokens))

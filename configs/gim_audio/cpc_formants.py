@@ -1,0 +1,2 @@
+_base_ = './gim_k6_formants.py'
+model = dict(backbone=dict(boundaries=[]))

@@ -1,0 +1,21 @@
+"""InfoNCE of waveforms on two ranks, each with negatives of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from checks_gradients import compare, small_buckets
+from conftest import audio_cfg
+from worker import check
+
+LAYERS = ['layers.1', 'layers.2', 'layers.3', 'layers.4']
+
+
+@check()
+def gradients_of_sequences(rank: int, folder: Path) -> None:
+    cfg = audio_cfg([*LAYERS, 'autoregressor'])
+    for counts in (1, 2):
+        compare(cfg, counts, steps=2)
+    compare(cfg, 1, small_buckets, steps=2)
+    # The encoding goes from the backbone to the head of the same module.
+    compare(audio_cfg([], bptt=False), steps=2)
