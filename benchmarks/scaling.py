@@ -189,11 +189,14 @@ WAYS: dict[str, type[Way]] = {
 
 
 class Saved:
-    """The most that autograd has held; a storage counts once."""
+    """The most that autograd has held; a storage counts once.
+
+    With sharded weights, that has gathered ones in it.
+    """
 
     def __init__(self, model: nn.Module):
         self.weights = {
-            p.untyped_storage().data_ptr()
+            _local(p).untyped_storage().data_ptr()
             for p in model.parameters()
             if not p.is_meta
         }
@@ -207,7 +210,7 @@ class Saved:
         )
 
     def _pack(self, tensor: Tensor) -> _Box:
-        box, storage = _Box(tensor), tensor.untyped_storage()
+        box, storage = _Box(tensor), _local(tensor).untyped_storage()
         key = storage.data_ptr()
         if key not in self.weights:
             entry = self.live.setdefault(key, [storage.nbytes(), 0])
@@ -243,9 +246,13 @@ def _sgd(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
 
 
+def _local(tensor: Tensor) -> Tensor:
+    """The shard, where a tensor is sharded."""
+    return getattr(tensor, 'to_local', lambda: tensor)()
+
+
 def _nbytes(tensor: Tensor) -> int:
-    """Of the shard, where a tensor is sharded."""
-    return getattr(tensor, 'to_local', lambda: tensor)().nbytes
+    return _local(tensor).nbytes
 
 
 def _timed(call: Callable[[], None]) -> tuple[float, float]:

@@ -85,10 +85,13 @@ class StageForward:
     def _input(self, data: Any) -> Tensor:
         """What the model gives its backbone."""
 
-        def stop(module: nn.Module, args: tuple) -> None:
-            raise Stopped(args[0])
+        def stop(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            given = (*args, *kwargs.values())
+            raise Stopped(next(x for x in given if isinstance(x, Tensor)))
 
-        handle = self.backbone.register_forward_pre_hook(stop)
+        handle = self.backbone.register_forward_pre_hook(
+            stop, with_kwargs=True
+        )
         try:
             self.model._run_forward(data, 'predict')
         except Stopped as stopped:
