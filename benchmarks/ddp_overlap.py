@@ -20,7 +20,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
@@ -40,6 +40,7 @@ from mmlocal.engine.optim import LocalOptimWrapper
 from mmlocal.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
+CUTS = ('layer3.1', 'layer4.1')
 OURS, DDP, END = 'ours', 'DDP, find_unused', 'one all-reduce at the end'
 
 
@@ -201,13 +202,15 @@ def owners(model: nn.Module) -> dict[int, int]:
     return found
 
 
-def make_model() -> nn.Module:
-    """DeepLabV3-R18 of the CamVid config, in three modules."""
+def make_model(boundaries: Sequence[str] = CUTS) -> nn.Module:
+    """DeepLabV3-R18 of the CamVid config, by default in three modules."""
     cfg = Config.fromfile(ROOT / 'configs/infopro/deeplabv3_r18_camvid.py')
     text = cfg.model.to_dict()
-    text['backbone']['boundaries'] = ['layer3.1', 'layer4.1']
+    text['backbone']['boundaries'] = list(boundaries)
     text = json.loads(json.dumps(text).replace('"SyncBN"', '"BN"'))
     text['auxiliary_head'] = None
+    text['backbone']['backbone']['out_indices'] = (3,)
+    text['decode_head']['in_index'] = 0
     text['backbone']['backbone'].pop('init_cfg', None)
     text['data_preprocessor']['size'] = [48, 48]
     init_default_scope('mmseg')

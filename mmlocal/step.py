@@ -45,6 +45,8 @@ class LocalStep:
         prefixes (Mapping[int, str]): What comes before keys in the log, by
             the ``id`` of a backbone's local heads, where a model has several
             backbones.
+        pass_on (Callable[[Tensor], None], optional): Is given what a module
+            passes on, detached, as soon as that is known.
 
     Attributes:
         inputs (Tensor): The *preprocessed* batch (N, C, H, W), as the
@@ -70,6 +72,7 @@ class LocalStep:
     scale: Callable[[Tensor], Tensor] = Tensor.clone
     updates: bool = False
     prefixes: Mapping[int, str] = field(default_factory=dict)
+    pass_on: Callable[[Tensor], None] | None = None
     module_input: Tensor | None = None
     run_module: Callable[[int, Tensor], Tensor] | None = None
     store: dict[str, Any] = field(default_factory=dict)
@@ -198,6 +201,9 @@ class LocalBackbone(Protocol):
 
     def module_state(self, index: int) -> dict[str, Tensor]:
         """Weights and buffers of one module, without its local head."""
+
+    def check_chain(self) -> None:
+        """Raise if modules do not run from their inputs alone."""
 
     def module_weights(self, index: int) -> list[nn.Parameter]:
         """The weights of one module and of its local head."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.logging import MMLogger
+from mmengine.model import convert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import nn
 
-from mmlocal.config import build_partition, planned_backbone
-from mmlocal.registry import RUNNERS
+from mmlocal.config import build_partition, planned_backbone, type_name
+from mmlocal.registry import MODEL_WRAPPERS, RUNNERS
+from mmlocal.step import local_backbone
 
 from .distributed.sharded_runs import ShardedRuns
+from .distributed.stages import number_of_stages, sizes_of
 
 
 @RUNNERS.register_module()
@@ -59,6 +62,35 @@ class LocalRunner(ShardedRuns, Runner):
             if backbone is not None:
                 self._write_split(backbone)
         return super().build_model(model)
+
+    def wrap_model(
+        self, model_wrapper_cfg: dict | None, model: nn.Module
+    ) -> nn.Module:
+        """Wrap the model; balance the stages of a ``ModuleParallel``.
+
+        Its ranks move to the device what they train: there may be too much
+        for all of it.
+        """
+        kind = (model_wrapper_cfg or {}).get('type')
+        if not self.distributed or type_name(kind) != 'ModuleParallel':
+            return super().wrap_model(model_wrapper_cfg, model)
+        if (sync_bn := self.cfg.get('sync_bn')) is not None:
+            model = convert_sync_batchnorm(model, sync_bn)
+        backbone = local_backbone(model)
+        if backbone is not None:
+            modules = backbone.num_modules
+            stages = model_wrapper_cfg.get('stages')
+            sizes = sizes_of(stages, modules, self.world_size)
+            if sizes is None:
+                count = number_of_stages(stages, modules, self.world_size)
+                partition = build_partition(
+                    {'type': 'mmlocal.BalancedStages', 'num_stages': count}
+                )
+                sizes = partition.sizes_for(self.cfg)
+            model_wrapper_cfg['stages'] = sizes
+        return MODEL_WRAPPERS.build(
+            model_wrapper_cfg, default_args={'module': model}
+        )
 
     def _write_split(self, backbone: dict) -> None:
         backbone['boundaries'] = list(self._split.boundaries)

@@ -130,6 +130,14 @@ class ModuleAccess:
         """
         return Chain(self.backbone, self.boundaries, self.calls)
 
+    def check_chain(self) -> None:
+        """See that each module runs from its input alone.
+
+        Raises:
+            ValueError: If the backbone is no chain; names the gap.
+        """
+        _ = self.chain
+
     def train(self, mode: bool = True) -> ModuleAccess:
         """As of any module; what :meth:`train_only` froze stays in eval."""
         super().train(mode)

@@ -84,6 +84,10 @@ class ModuleTraining:
                 '(no_custom_backward=True of RevVisionTransformer), or cut '
                 'elsewhere.'
             )
+        # Whoever waits for the feature gets it before the loss is computed.
+        is_known = type(head).pass_on is LocalHead.pass_on
+        if is_known and step.pass_on is not None:
+            step.pass_on(feat.detach())
         self.finished.update(graph_nodes(feat, self.finished))
         loss = self._total(index, _losses(head, feat, step))
         step.backward(loss)
@@ -95,6 +99,8 @@ class ModuleTraining:
                 'graph, so that the next module would train this one: '
                 'detach it.'
             )
+        if not is_known and step.pass_on is not None:
+            step.pass_on(passed)
         if head.needs_gradient:
             passed = ask_for_gradient(passed, self._feedback(index))
         return passed

@@ -31,8 +31,9 @@ class Parameters:
 
     @property
     def device(self) -> torch.device:
-        """Of the first one."""
-        return next(iter(self._params.values())).device
+        """Of the first one that is trained, if any is."""
+        params = [*self.trainable.values(), *self._params.values()]
+        return params[0].device
 
     def __str__(self) -> str:
         """What ranks can compare."""
@@ -82,6 +83,7 @@ class Agreement:
         digest = hashlib.sha256(text.encode()).digest()[:7]
         mine = torch.tensor([int.from_bytes(digest, 'big')], device=device)
         ranks = dist.get_world_size(group)
+        self._group = group or dist.group.WORLD
         self._codes = [torch.empty_like(mine) for _ in range(ranks)]
         self._work = dist.all_gather(self._codes, mine, group, async_op=True)
 
@@ -89,5 +91,6 @@ class Agreement:
         """Ranks whose text is another one; waits for all of them."""
         self._work.wait()
         codes = torch.cat(self._codes).tolist()
-        mine = codes[dist.get_rank()]
-        return [rank for rank, code in enumerate(codes) if code != mine]
+        mine = codes[dist.get_rank(self._group)]
+        others = [i for i, code in enumerate(codes) if code != mine]
+        return [dist.get_global_rank(self._group, i) for i in others]

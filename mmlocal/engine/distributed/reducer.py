@@ -56,6 +56,8 @@ class GradientReducer:
             communicates in the default group.
         timeout (float, optional): Of the own group, in seconds. Defaults to
             None, that of torch.
+        group (dist.ProcessGroup, optional): Ranks with the same model, among
+            others. Defaults to None: all.
 
     Raises:
         ValueError: If ``bucket_cap_mb`` is not positive, or ``compression``
@@ -69,6 +71,7 @@ class GradientReducer:
         compression: str | None = None,
         own_group: bool | None = None,
         timeout: float | None = None,
+        group: dist.ProcessGroup | None = None,
     ):
         if bucket_cap_mb <= 0:
             raise ValueError(
@@ -84,11 +87,11 @@ class GradientReducer:
         self._cap = bucket_cap_mb * 2**20
         self._dtype = COMPRESSIONS[compression]
         self._timeout = None if timeout is None else timedelta(seconds=timeout)
-        self._group: dist.ProcessGroup | None = None
-        self._may_move = own_group is None
+        self._group = group
+        self._may_move = own_group is None and group is None
         if own_group:
             self._move()
-        self._world_size = dist.get_world_size()
+        self._world_size = dist.get_world_size(group)
         self._all = Parameters(module)
         self._observed = 0
         self._handles: list = []
@@ -136,7 +139,7 @@ class GradientReducer:
             self._announced = True
         if self._changes:
             self._agree()
-            broadcast(self._all.not_in(before))
+            broadcast(self._all.not_in(before), self._group)
         self._spoken, self._issued = _spoken(), 0
 
     def end_module(self) -> None:

@@ -32,20 +32,30 @@ def check_same_parameters(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Replace tensors by those of rank 0, in few messages."""
+def broadcast(
+    tensors: Iterable[Tensor], group: dist.ProcessGroup | None = None
+) -> None:
+    """Replace tensors by those of the first rank, in few messages."""
     for part in _messages(tensors):
         flat = torch.cat([tensor.flatten() for tensor in part])
-        dist.broadcast(flat, 0)
+        first = dist.get_global_rank(group or dist.group.WORLD, 0)
+        mmengine.dist.broadcast(flat, first, group)
         _copy(flat, part)
 
 
 @torch.no_grad()
-def average_statistics(module: nn.Module) -> None:
+def average_statistics(
+    module: nn.Module, group: dist.ProcessGroup | None = None
+) -> None:
     """Replace running means and variances by their average over the ranks.
 
     Those of normalization layers, found by what they have. Other buffers
     are left alone: the average of two queues is none.
+
+    Args:
+        module (nn.Module): The same on all ranks of the group; what has no
+            memory is left out.
+        group (dist.ProcessGroup, optional): Of these ranks.
     """
     found = (
         getattr(layer, name, None)
@@ -53,10 +63,11 @@ def average_statistics(module: nn.Module) -> None:
         if hasattr(layer, 'running_mean') and hasattr(layer, 'running_var')
         for name in ('running_mean', 'running_var')
     )
-    for part in _messages(t for t in found if t is not None):
+    there = (t for t in found if t is not None and not t.is_meta)
+    for part in _messages(there):
         flat = torch.cat([tensor.flatten() for tensor in part])
-        dist.all_reduce(flat)
-        _copy(flat / dist.get_world_size(), part)
+        dist.all_reduce(flat, group=group)
+        _copy(flat / dist.get_world_size(group), part)
 
 
 def _copy(flat: Tensor, tensors: list[Tensor]) -> None:

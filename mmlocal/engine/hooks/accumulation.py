@@ -12,6 +12,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmlocal.engine.distributed import ModuleParallel
 from mmlocal.engine.distributed.shards import shard_like, to_whole
 from mmlocal.step import unwrap
 
@@ -42,7 +43,11 @@ def unfinished_gradients(runner: Runner) -> dict[str, Any]:
         )
         return {}
     parameters = dict(unwrap(runner.model).named_parameters())
-    device = next(iter(parameters.values())).device
+    device = next(p.device for p in parameters.values() if not p.is_meta)
+    # Under ModuleParallel, one rank of so many has a gradient of a weight.
+    stages = 1
+    if isinstance(runner.model, ModuleParallel):
+        stages = runner.model.stages.count
     there = torch.tensor(
         [p.grad is not None for p in parameters.values()],
         dtype=torch.int32,
@@ -54,7 +59,7 @@ def unfinished_gradients(runner: Runner) -> dict[str, Any]:
         parameters.items(), there.tolist(), strict=True
     ):
         if known:
-            gradients[name] = _average(parameter).cpu()
+            gradients[name] = stages * _average(parameter, device).cpu()
     return {'counts': wrapper._accumulative_counts, 'gradients': gradients}
 
 
@@ -89,11 +94,13 @@ def restore_gradients(runner: Runner, kept: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def _average(parameter: nn.Parameter) -> Tensor:
+def _average(parameter: nn.Parameter, device: torch.device) -> Tensor:
     """Of its gradients on all ranks, whole; a shard is one already."""
     gradient = parameter.grad
     if gradient is None:
-        gradient = torch.zeros_like(parameter)
+        # A weight of another rank is on none.
+        here = device if parameter.is_meta else None
+        gradient = torch.zeros_like(parameter, device=here)
     whole = to_whole(gradient)
     if whole is gradient:
         whole = gradient.clone()

@@ -15,6 +15,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mmlocal.engine.distributed import ModuleParallel
 from mmlocal.files import DRAFT, is_whole, write_atomically
 from mmlocal.registry import HOOKS
 from mmlocal.safe_load import load_safely_in_mmengine
@@ -53,8 +54,11 @@ class LocalCheckpointHook(CheckpointHook):
             of it fits.
     """
 
+    # Whether it asks all ranks for what they have.
+    gathers = True
     _unfinished: dict[str, Any] = {}
     _loaded: dict[str, Any] = {}
+    _whole: dict[str, Any] | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Choose what is resumed, before the runner does."""
@@ -82,6 +86,17 @@ class LocalCheckpointHook(CheckpointHook):
         self._loaded = {}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if isinstance(runner.model, ModuleParallel):
+            if self._whole is None:
+                raise RuntimeError(
+                    'under ModuleParallel rank 0 has a part of the model, and '
+                    'save_checkpoint was called on it alone: let '
+                    'LocalCheckpointHook save, which asks all ranks '
+                    '(default_hooks.checkpoint.interval, save_best).'
+                )
+            checkpoint['state_dict'] = self._whole['state_dict']
+            if 'optimizer' in checkpoint:
+                checkpoint['optimizer']['state'] = self._whole['state']
         if self._unfinished and 'optimizer' in checkpoint:
             checkpoint[KEY] = self._unfinished
 
@@ -95,6 +110,7 @@ class LocalCheckpointHook(CheckpointHook):
     ) -> None:
         """Write it, then its name, then remove what is too old."""
         self._unfinished = unfinished_gradients(runner)
+        self._gather(runner)
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
             self.keep_ckpt_ids.append(step)
             # With the one that goes: a run that is killed before it is gone
@@ -116,7 +132,7 @@ class LocalCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
-        self._unfinished = {}
+        self._unfinished, self._whole = {}, None
         if is_main_process():
             pointer = Path(runner.work_dir, 'last_checkpoint')
             write_atomically(pointer, str(self.last_ckpt).encode())
@@ -127,8 +143,15 @@ class LocalCheckpointHook(CheckpointHook):
                 self.file_backend.remove(path)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        self._gather(runner)
         with self._removed_afterwards():
             super()._save_best_checkpoint(runner, metrics)
+        self._whole = None
+
+    def _gather(self, runner: Runner) -> None:
+        """On all ranks, if each has a part of the model."""
+        if isinstance(runner.model, ModuleParallel):
+            self._whole = runner.model.whole_state(runner.optim_wrapper)
 
     @contextmanager
     def _removed_afterwards(self) -> Iterator[None]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from mmengine.dist import barrier
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmlocal.engine.distributed import ModuleParallel
+from mmlocal.engine.distributed.stage_checks import run_problems
 from mmlocal.engine.optim import LocalStepMixin
 from mmlocal.registry import HOOKS
 from mmlocal.safe_load import load_safely_in_mmengine
@@ -78,6 +81,11 @@ class LocalLossHook(Hook):
                 '(model.backbone.backbone.frozen_stages).'
             )
 
+    def after_train(self, runner: Runner) -> None:
+        if isinstance(runner.model, ModuleParallel):
+            # What is on its way does not come once its sender has ended.
+            barrier()
+
     def after_train_epoch(self, runner: Runner) -> None:
         average_over_ranks(runner)
 
@@ -140,6 +148,8 @@ def frozen_modules(model: nn.Module) -> list[int]:
 
 def _problems(runner: Runner) -> Iterator[str]:
     yield from _wrapper_problems(runner.model)
+    if isinstance(runner.model, ModuleParallel):
+        yield from run_problems(runner)
     if not isinstance(runner.optim_wrapper, LocalStepMixin):
         name = type(runner.optim_wrapper).__name__
         local = name if name.startswith('Amp') else 'OptimWrapper'

@@ -6,6 +6,7 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmlocal.engine.distributed import ModuleParallel
 from mmlocal.registry import HOOKS
 from mmlocal.step import local_backbone, unwrap
 from mmlocal.visualization import draw_modules, predictions_of
@@ -52,6 +53,14 @@ class LocalVisualizationHook(Hook):
         self._validations = 0
         self._pictures: list[np.ndarray] = []
 
+    def before_train(self, runner: Runner) -> None:
+        if isinstance(runner.model, ModuleParallel):
+            runner.logger.warning(
+                'LocalVisualizationHook draws nothing: under ModuleParallel '
+                'no rank has all modules. demo/image_demo.py draws what a '
+                'checkpoint sees.'
+            )
+
     def after_val_iter(
         self,
         runner: Runner,
@@ -89,7 +98,8 @@ class LocalVisualizationHook(Hook):
         # visualizer of rank 0 alone writes.
         model = unwrap(runner.model)
         backbone = local_backbone(model)
-        if backbone is None or not backbone.boundary_modules:
+        parted = isinstance(runner.model, ModuleParallel)
+        if parted or backbone is None or not backbone.boundary_modules:
             return
         inputs = model.data_preprocessor(data_batch, False)['inputs'][:count]
         meta = runner.visualizer.dataset_meta or {}

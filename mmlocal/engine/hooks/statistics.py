@@ -6,7 +6,7 @@ from mmengine.dist import is_distributed
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmlocal.engine.distributed import average_statistics
+from mmlocal.engine.distributed import ModuleParallel, average_statistics
 from mmlocal.step import unwrap
 
 
@@ -16,6 +16,9 @@ def average_over_ranks(runner: Runner) -> None:
     All ranks must call this.
     """
     if not is_distributed():
+        return
+    if isinstance(runner.model, ModuleParallel):
+        runner.model.average_statistics()
         return
     average_statistics(unwrap(runner.model))
     for hook in runner.hooks:

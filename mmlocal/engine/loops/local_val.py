@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner, TestLoop, ValLoop, autocast
 
+from mmlocal.engine.distributed import ModuleParallel
 from mmlocal.evaluation.ensemble import KINDS
 from mmlocal.evaluation.readers import make_reader
 from mmlocal.registry import LOOPS
@@ -60,11 +61,17 @@ class _ReadsOut:
     def _predict(self, data_batch: dict) -> Sequence[Any]:
         model = unwrap(self.runner.model)
         backbone = local_backbone(model)
-        if backbone is None or isinstance(model, BaseTTAModel):
+        parted = isinstance(self.runner.model, ModuleParallel)
+        if parted or backbone is None or isinstance(model, BaseTTAModel):
             outputs = getattr(self.runner.model, f'{self.stage}_step')(
                 data_batch
             )
             rows: list[dict] = [{} for _ in outputs]
+            if parted:
+                self._tell_once(
+                    'modules are not read out: under ModuleParallel no rank '
+                    'has all of them. Test the checkpoint in one process.'
+                )
         else:
             data = model.data_preprocessor(data_batch, False)
             reader = make_reader(model, backbone, **data)
@@ -85,6 +92,11 @@ class _ReadsOut:
                 logger='current',
             )
 
+    def _tell_once(self, text: str) -> None:
+        if not self._told:
+            self._told.add(-1)
+            print_log(text, logger='current')
+
 
 @LOOPS.register_module()
 class LocalValLoop(_ReadsOut, ValLoop):
@@ -103,8 +115,8 @@ class LocalValLoop(_ReadsOut, ValLoop):
     forward ends behind it. The data samples then have its prediction, and
     other metrics measure the module in training.
 
-    A model whose backbone is not cut, and test-time augmentation, have no
-    read-outs.
+    A model whose backbone is not cut, one whose ranks have a module each
+    (``ModuleParallel``), and test-time augmentation have no read-outs.
 
     Args:
         runner (Runner): The runner.

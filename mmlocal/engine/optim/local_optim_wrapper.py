@@ -35,11 +35,14 @@ class LocalStepMixin:
     Attributes:
         step_log (dict[str, Tensor]): What the local heads reported in the
             last forward, detached, still on the device.
+        stages (Stages, optional): Of a :class:`mmlocal.ModuleParallel`, which
+            sets it.
         during (Callable[[str], AbstractContextManager]): Entered around each
             'backward' and each 'update' of weights; for those who watch.
     """
 
     step_log: dict[str, Tensor] = {}
+    stages: Any = None
     during: Callable[[str], AbstractContextManager] = staticmethod(nullcontext)
     # Of a LocalDistributedDataParallel, or a LocalFSDP.
     _gradient_reducer: Any = None
@@ -80,6 +83,11 @@ class LocalStepMixin:
         finally:
             handle.remove()
             self.step_log = step.log
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """Divide a loss by all that is accumulated for a step."""
+        loss = super().scale_loss(loss)
+        return loss if self.stages is None else loss / self.stages.count
 
     def local_backward(self, loss: Tensor) -> None:
         """Propagate a module's loss back and end the module.
@@ -175,6 +183,18 @@ class LocalStepMixin:
     ) -> None:
         if self._gradient_reducer is not None:
             self._gradient_reducer.wait(params)
+
+    def _clip_grad(self) -> None:
+        if self.stages is None or self.grad_name != 'grad_norm':
+            super()._clip_grad()
+            return
+        params = [
+            p for group in self.optimizer.param_groups for p in group['params']
+        ]
+        norm = self.stages.clip_grad_norm(
+            [p for p in params if p.grad is not None], **self.clip_grad_kwargs
+        )
+        self.message_hub.update_scalar(f'train/{self.grad_name}', float(norm))
 
     def _apply_loss_scale(self, loss: Tensor) -> Tensor:
         return loss
@@ -321,7 +341,9 @@ class LocalAmpOptimWrapper(LocalStepMixin, AmpOptimWrapper):
         # On CPU mmengine's autocast knows bfloat16 alone, and on a machine
         # with an accelerator nothing of a model on the CPU. torch's, entered
         # inside, overrides it.
-        weight = next(model.parameters(), None)
+        # Weights of other ranks are on none.
+        there = (w for w in model.parameters() if not w.is_meta)
+        weight = next(there, None)
         cpu_autocast = torch.autocast(
             'cpu',
             dtype=self._cpu_dtype or self.cast_dtype,

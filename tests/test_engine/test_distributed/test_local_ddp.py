@@ -74,11 +74,30 @@ CHECKS = [
     pytest.param('sharded_killed_rank-2', marks=[SHARDS, pytest.mark.slow]),
     pytest.param('sharded_copy-2', marks=SHARDS),
     pytest.param('sharded_accumulation_that_is_kept_whole-2', marks=SHARDS),
+    'module_parallel-2',
+    pytest.param('module_parallel_vgg-2', marks=pytest.mark.slow),
+    pytest.param('module_parallel_in_stages-2', marks=pytest.mark.slow),
+    'module_parallel_amp-2',
+    pytest.param('module_parallel_mesh-4', marks=pytest.mark.slow),
+    'module_parallel_delayed-2',
+    'module_parallel_overflow-2',
+    'module_parallel_memory-2',
+    'module_parallel_traffic-2',
+    'module_parallel_refuses-2',
+    'module_parallel_predictions-2',
+    'module_parallel_segmentor-2',
+    pytest.param('module_parallel_runs-2', marks=pytest.mark.slow),
+    'module_parallel_validation-2',
+    'module_parallel_killed-2',
 ]
 # What a rank ends with where that is not success.
 ENDS = {
     name: {1: 'exit code -9'}
-    for name in ('killed_rank-2', 'sharded_killed_rank-2')
+    for name in (
+        'killed_rank-2',
+        'module_parallel_killed-2',
+        'sharded_killed_rank-2',
+    )
 }
 
 

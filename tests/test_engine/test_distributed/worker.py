@@ -105,6 +105,8 @@ def main() -> None:
     import checks_fsdp_states  # noqa: F401
     import checks_gradients
     import checks_layerwise  # noqa: F401
+    import checks_module_parallel  # noqa: F401
+    import checks_module_parallel_runs  # noqa: F401
     import checks_order  # noqa: F401
     import checks_patches  # noqa: F401
     import checks_runner  # noqa: F401
