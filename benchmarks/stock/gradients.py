@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from mmlocal.engine.optim import LocalOptimWrapper
+from mmlocal.fake_tensors import tensors_of
+from mmlocal.models.joining import join
+from mmlocal.models.structure import floats, replaced
 from mmlocal.step import LocalStep, activate
 
 Gradients = dict[str, Tensor]
@@ -37,9 +41,8 @@ def oracle_gradients(model: nn.Module, batch: dict) -> Gradients:
     """
     backbone = model.backbone
     names, heads = list(backbone.boundaries), backbone.local_heads
-    # Of each module, those of every pass of the backbone.
+    # Of each module, one in every pass of the backbone.
     losses: list[list[Tensor]] = [[] for _ in names]
-    images: list[Tensor] = []
     with _alike(model):
         data = model.data_preprocessor(_copied(batch), True)
         step = LocalStep(
@@ -48,19 +51,27 @@ def oracle_gradients(model: nn.Module, batch: dict) -> Gradients:
             preprocessor=model.data_preprocessor,
         )
 
-        def cut(index: int, args: tuple) -> tuple:
-            places = [i for i, a in enumerate(args) if _is_feature(a)]
-            (place,) = places
-            feat = args[place]
+        size = tensors_of(data['inputs'])[0].shape[-2:]
+
+        def cut(index: int, module: nn.Module, args: tuple, kwargs: dict):
+            crossing = backbone.crossings[names[index]]
+            taken = floats((args, kwargs))
+            reads = crossing.reads or tuple(taken)
+            feat = taken[reads[0]]
+            if len(reads) > 1:
+                feats = [taken[path] for path in reads]
+                feat = join(feats, crossing.parts, size)
             step.inputs = images[-1]
             values = heads[index].loss(feat, step.inputs, step.data_samples)
             losses[index] += [
-                value.mean() for key, value in values.items() if 'loss' in key
+                v.mean() for k, v in values.items() if 'loss' in k
             ]
-            # Changed in place, it would spoil the graph that is still needed.
-            passed = feat.detach().clone()
-            return (*args[:place], passed, *args[place + 1 :])
+            return replaced(
+                (args, kwargs),
+                {path: taken[path].detach().clone() for path in reads},
+            )
 
+        images: list[Tensor] = []
         handles = [
             backbone.backbone.register_forward_pre_hook(
                 lambda module, args: images.append(args[0])
@@ -68,7 +79,7 @@ def oracle_gradients(model: nn.Module, batch: dict) -> Gradients:
         ]
         handles += [
             backbone.backbone.get_submodule(name).register_forward_pre_hook(
-                lambda module, args, index=index: cut(index, args)
+                partial(cut, index), with_kwargs=True
             )
             for index, name in enumerate(names)
         ]
@@ -163,7 +174,3 @@ def _clones(value):
     if isinstance(value, Tensor):
         return value.clone()
     return [_clones(item) for item in value]
-
-
-def _is_feature(value) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
