@@ -184,7 +184,7 @@ def _answer(
     chosen: StepReport,
     budget: int,
     fits: bool,
-    batch: int,
+    batch: int | None,
     base: str,
 ) -> None:
     row = planner.row('', chosen.split)
@@ -202,10 +202,16 @@ def _answer(
         )
     lines = config_lines(chosen, planner.simulator.setting, base)
     console.print(lines, markup=False, highlight=False, soft_wrap=True)
-    if batch:
+    if batch is None:
+        console.print('Which batch fits is not known: no other one runs.')
+    elif not batch:
+        console.print('No batch fits so, not even the smallest that runs.')
+    elif fits:
         console.print(f'Largest batch that fits so: {batch} images.')
     else:
-        console.print('Not even one image fits so.')
+        console.print(
+            f'With that plan it takes a batch of at most {batch} images.'
+        )
 
 
 def _row(row: Row) -> dict[str, Any]:

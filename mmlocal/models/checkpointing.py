@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
@@ -19,6 +21,9 @@ from torch.utils.checkpoint import (
 from .blocks import innermost_blocks
 
 MODES = (None, 'block', 'selective')
+# Of the tensors that a block is given, by number, those that it changes in
+# place: known from its first forward on.
+_CHANGED: WeakKeyDictionary[nn.Module, set[int]] = WeakKeyDictionary()
 aten = torch.ops.aten
 
 
@@ -92,10 +97,17 @@ def assign_blocks(
             found[name] = modes[index]
             empty.discard(index)
     if empty and not found:
+        kind = type(backbone).__name__
+        if any(True for _ in innermost_blocks(backbone)):
+            raise ValueError(
+                f'model.backbone.checkpointing: module {min(empty)} of this '
+                f'{kind} (counted from 0) holds no whole block, a stem alone '
+                'perhaps: write None for it.'
+            )
         raise ValueError(
-            f'model.backbone.checkpointing: {type(backbone).__name__} has no '
-            'list of blocks (a ModuleList or Sequential of modules with '
-            'layers) that could be checkpointed; leave it out.'
+            f'model.backbone.checkpointing: {kind} has no list of blocks (a '
+            'ModuleList or Sequential of modules with layers) that could be '
+            'checkpointed; leave it out.'
         )
     return found
 
@@ -134,6 +146,35 @@ def checkpoint_blocks(backbone: nn.Module, blocks: dict[str, str]) -> None:
         block.forward = _CheckpointedForward(block, mode)
 
 
+@contextmanager
+def watch_inputs(backbone: nn.Module) -> Iterator[None]:
+    """In here a plain forward tells which inputs blocks change in place.
+
+    Otherwise the first forward with checkpointing finds it out, and copies
+    all of them for that once.
+    """
+    before: dict[nn.Module, list[int]] = {}
+
+    def enter(block: nn.Module, args: tuple, kwargs: dict) -> None:
+        before[block] = _versions(args, kwargs)
+
+    def leave(block: nn.Module, args: tuple, kwargs: dict, out: Any) -> None:
+        pairs = zip(before[block], _versions(args, kwargs), strict=True)
+        _CHANGED[block] = {i for i, (a, b) in enumerate(pairs) if a != b}
+
+    handles = []
+    for block in map(backbone.get_submodule, innermost_blocks(backbone)):
+        handles += [
+            block.register_forward_pre_hook(enter, with_kwargs=True),
+            block.register_forward_hook(leave, with_kwargs=True),
+        ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def release_blocks(backbone: nn.Module) -> None:
     """Undo :func:`checkpoint_blocks`."""
     for block in backbone.modules():
@@ -167,6 +208,13 @@ class _CheckpointedForward:
     def __init__(self, block: nn.Module, mode: str):
         self.block, self.mode = block, mode
         self.forward = block.forward
+        self.in_place: list[nn.Module] = []
+        if mode == 'selective':
+            self.in_place = [
+                layer
+                for layer in block.modules()
+                if getattr(layer, 'inplace', False) is True
+            ]
 
     def __call__(self, *args, **kwargs) -> Any:
         if not (torch.is_grad_enabled() and self.block.training):
@@ -177,11 +225,43 @@ class _CheckpointedForward:
             options = {}
             if self.mode == 'selective':
                 options['context_fn'] = _selective_contexts
-        else:
-            options = {'context_fn': self._contexts}
+            return checkpoint(
+                self.forward, *args, use_reentrant=False, **options, **kwargs
+            )
+        # The caller may append to a list that it has passed.
+        args, kwargs = tree_map(_same, (args, kwargs))
         return checkpoint(
-            self.forward, *args, use_reentrant=False, **options, **kwargs
+            partial(self._run, _CHANGED.get(self.block)),
+            *args,
+            use_reentrant=False,
+            context_fn=self._contexts,
+            **kwargs,
         )
+
+    def _run(self, changed: set[int] | None, *args, **kwargs) -> Any:
+        """The block, on copies of what it changes in place.
+
+        Its inputs are run on once more in backward.
+
+        Args:
+            changed (set[int], optional): Which of them; None: not known yet.
+        """
+        leaves, tree = tree_flatten((args, kwargs))
+        copies = {
+            number: leaf.clone()
+            for number, leaf in enumerate(leaves)
+            if isinstance(leaf, Tensor)
+            and (changed is None or number in changed)
+        }
+        leaves = [copies.get(i, leaf) for i, leaf in enumerate(leaves)]
+        args, kwargs = tree_unflatten(leaves, tree)
+        with _out_of_place(self.in_place):
+            outputs = self.forward(*args, **kwargs)
+        if changed is None:
+            _CHANGED[self.block] = {
+                number for number, copy in copies.items() if copy._version
+            }
+        return outputs
 
     def _contexts(
         self,
@@ -208,13 +288,40 @@ def _held_statistics(block: nn.Module) -> Iterator[None]:
             layer._buffers.update(
                 running_mean=torch.empty_like(layer.running_mean),
                 running_var=torch.empty_like(layer.running_var),
-                num_batches_tracked=None,
+                # SyncBatchNorm insists on one.
+                num_batches_tracked=torch.zeros_like(
+                    layer.num_batches_tracked
+                ),
             )
     try:
         yield
     finally:
         for buffers, values in saved:
             buffers.update(values)
+
+
+@contextmanager
+def _out_of_place(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """Let activations leave alone what they read, as it may be kept."""
+    for layer in layers:
+        layer.inplace = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.inplace = True
+
+
+def _versions(args: tuple, kwargs: dict) -> list[int]:
+    """How often each tensor has been changed in place."""
+    leaves, _ = tree_flatten((args, kwargs))
+    return [
+        leaf._version if isinstance(leaf, Tensor) else 0 for leaf in leaves
+    ]
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 @contextmanager

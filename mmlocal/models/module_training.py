@@ -172,7 +172,8 @@ class _AskForGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, feat: Tensor, anchor: Tensor, receive) -> Tensor:
         ctx.receive = receive
-        return feat.view_as(feat)
+        # No view: the next module may change its input in place.
+        return feat.data
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[None, None, None]:

@@ -5,7 +5,8 @@ from .advice import config_lines, describe_floor, warnings_of
 from .budget import parse_budget
 from .planner import MAX_MODULES, Planner, Row
 from .ranks import RankMemory, sharded_memory
-from .simulator import Simulator, StepReport
+from .simulator import Simulator
+from .step_report import StepReport
 from .training_setting import TrainingSetting
 
 __all__ = [

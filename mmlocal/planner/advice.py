@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mmlocal.config import LOCAL_BACKBONE, has_hook
+from mmlocal.config import LOCAL_BACKBONE, has_hook, type_name
 
-from .simulator import StepReport
+from .step_report import StepReport
 from .training_setting import TrainingSetting
 
 
@@ -44,7 +44,7 @@ def config_lines(
         wrapper = 'mmlocal.LocalDistributedDataParallel'
         before = f'_base_ = {base!r}\n'
         after = (
-            f'\noptim_wrapper = dict(type={setting.optim_cfg["type"]!r})\n'
+            f'\noptim_wrapper = dict({_arguments(_optim_lines(setting))})\n'
             f'custom_hooks = {hooks!r}\n'
             f'model_wrapper_cfg = dict(type={wrapper!r})'
         )
@@ -75,6 +75,17 @@ def warnings_of(reports: Iterable[StepReport]) -> list[str]:
                 'and its output may have another size with real data.'
             ] = None
     return list(found)
+
+
+def _optim_lines(setting: TrainingSetting) -> dict:
+    """What changes of the optimizer wrapper."""
+    lines = {'type': setting.optim_cfg['type']}
+    constructor = setting.optim_cfg.get('constructor')
+    name = 'mmlocal.PlainNamesConstructor'
+    if constructor is not None and type_name(constructor) != type_name(name):
+        lines['constructor'] = name
+        lines['paramwise_cfg'] = {'constructor': constructor}
+    return lines
 
 
 def _arguments(values: dict) -> str:

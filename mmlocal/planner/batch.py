@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, MODELS
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from mmlocal.config import find_type, innermost_dataset, type_name
+from mmlocal.fake_tensors import tensors_of
 from mmlocal.models.frames import FRAME, LENGTH
 
 # Which transform fixes the size of what it hands on, and in which key.
@@ -22,22 +27,28 @@ SIZES = {
     'EfficientNetRandomCrop': ('scale', 'hw'),
     'EfficientNetCenterCrop': ('crop_size', 'hw'),
     'Resize': ('scale', 'wh'),
+    'RandomResizedCropAndInterpolationWithTwoPic': ('size', 'hw'),
 }
+# Transforms that read files.
+LOADERS = ('LoadImageFromFile', 'LoadAnnotations')
 
 
 def task_of(model: dict) -> str:
-    """'segmentation' or 'classification', by a model's heads.
+    """'segmentation', 'classification' or 'self-supervised'.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is none of them.
     """
     if model.get('decode_head') is not None:
         return 'segmentation'
+    if model.get('backbone') is not None and _is_self_supervised(model):
+        return 'self-supervised'
     if model.get('head') is not None and model.get('backbone') is not None:
         return 'classification'
     raise ValueError(
-        f'the planner knows segmentors (with a decode_head) and classifiers '
-        f'(with a head), not {model.get("type")}.'
+        'the planner knows segmentors (with a decode_head), classifiers '
+        '(with a head) and self-supervised models of mmpretrain, with a '
+        f'backbone, not {model.get("type")}.'
     )
 
 
@@ -45,7 +56,22 @@ def num_classes_of(model: dict) -> int | None:
     """Classes that a model tells apart; None if it does not say."""
     head = model.get('decode_head') or model.get('head') or {}
     head = head[-1] if isinstance(head, (list, tuple)) else head
-    return head.get('num_classes')
+    # Some backbones classify themselves.
+    backbone = model.get('backbone') or {}
+    backbone = backbone.get('backbone', backbone)
+    return head.get('num_classes') or backbone.get('num_classes')
+
+
+def channels_of(model: dict) -> int:
+    """Of the images that a model takes."""
+    mean = (model.get('data_preprocessor') or {}).get('mean')
+    if isinstance(mean, (list, tuple)):
+        return len(mean)
+    backbone = model.get('backbone') or {}
+    # Inside a local backbone, and inside one that takes patches.
+    while 'backbone' in backbone:
+        backbone = backbone['backbone']
+    return backbone.get('in_channels', 3)
 
 
 def image_size_of(cfg: dict) -> tuple[int, ...]:
@@ -64,8 +90,7 @@ def image_size_of(cfg: dict) -> tuple[int, ...]:
     drawn = dataset.get('image_size') or _default_image_size(dataset)
     if drawn is not None:
         return _pair(drawn)
-    transforms = dataset.get('pipeline') or cfg.get('train_pipeline') or []
-    for transform in reversed(list(_nested(transforms))):
+    for transform in reversed(list(_nested(train_pipeline_of(cfg)))):
         name = type_name(transform.get('type'))
         if name == 'CropAudio':
             return (transform.get('length', LENGTH),)
@@ -85,6 +110,13 @@ def image_size_of(cfg: dict) -> tuple[int, ...]:
         'or Resize to a fixed size in train_dataloader.dataset.pipeline; '
         'give --crop-size HEIGHT WIDTH.'
     )
+
+
+def train_pipeline_of(cfg: dict) -> list[dict]:
+    """The transforms of the images that a config trains on."""
+    loader = cfg.get('train_dataloader') or {}
+    dataset = innermost_dataset(loader.get('dataset') or {})
+    return dataset.get('pipeline') or cfg.get('train_pipeline') or []
 
 
 def batch_size_of(cfg: dict) -> int:
@@ -109,16 +141,21 @@ def make_batch(
     batch_size: int,
     image_size: tuple[int, ...],
     channels: int = 3,
-) -> dict[str, list]:
+    pipeline: Sequence[dict] | None = None,
+) -> dict[str, Any]:
     """Raw images or waveforms, and labels of class 0.
 
     Args:
-        task (str): 'segmentation' or 'classification'.
+        task (str): 'segmentation', 'classification' or 'self-supervised'.
         batch_size (int): N.
         image_size (tuple[int, ...]): Height and width, in pixels, or the
             samples of a waveform.
         channels (int): Of an image. Defaults to 3.
+        pipeline (Sequence[dict], optional): Transforms that make the views
+            and masks of a self-supervised model.
     """
+    if task == 'self-supervised':
+        return _self_supervised(batch_size, image_size, pipeline or [])
     if len(image_size) == 1:
         shape, dtype = (1, *image_size), torch.float32
     else:
@@ -129,6 +166,57 @@ def make_batch(
         'inputs': inputs,
         'data_samples': [make(image_size) for _ in range(batch_size)],
     }
+
+
+def batch_tensors(batch: dict[str, Any]) -> list[Tensor]:
+    """Images and annotations."""
+    found = tensors_of(batch['inputs'])
+    for sample in batch['data_samples']:
+        for value in sample.values():
+            # A map of pixels has its tensor in it.
+            found += tensors_of(getattr(value, 'data', value))
+    return found
+
+
+def map_batch(
+    make: Callable[[Tensor], Tensor], batch: dict[str, Any]
+) -> dict[str, Any]:
+    """A batch with other tensors in place of its own."""
+    samples = []
+    for sample in batch['data_samples']:
+        sample = sample.clone()
+        for key, value in sample.items():
+            if isinstance(value, Tensor):
+                setattr(sample, key, make(value))
+            elif isinstance(getattr(value, 'data', None), Tensor):
+                value = value.clone()
+                value.data = make(value.data)
+                setattr(sample, key, value)
+        samples.append(sample)
+    inputs = tree_map_only(Tensor, make, batch['inputs'])
+    return {'inputs': inputs, 'data_samples': samples}
+
+
+def _self_supervised(
+    batch_size: int, image_size: tuple[int, int], pipeline: Sequence[dict]
+) -> dict[str, Any]:
+    from mmengine.dataset import Compose, default_collate
+
+    steps = Compose(
+        [step for step in pipeline if type_name(step['type']) not in LOADERS]
+    )
+    items = [
+        steps(
+            {
+                'img': np.zeros((*image_size, 3), dtype=np.uint8),
+                'img_shape': image_size,
+                'ori_shape': image_size,
+                'gt_label': 0,
+            }
+        )
+        for _ in range(batch_size)
+    ]
+    return default_collate(items)
 
 
 def _segmentation(image_size: tuple[int, int]) -> Any:
@@ -152,6 +240,18 @@ def _classification(image_size: tuple[int, ...]) -> Any:
         labels = torch.zeros(image_size[0] // FRAME, dtype=torch.int64)
         sample.set_field(labels, 'gt_frames')
     return sample.set_gt_label(torch.zeros(1, dtype=torch.int64))
+
+
+def _is_self_supervised(model: dict) -> bool:
+    if find_spec('mmpretrain') is None:
+        return False
+    from mmpretrain.models import BaseSelfSupervisor
+
+    kind = model.get('type')
+    if isinstance(kind, str) and '.' not in kind:
+        kind = f'mmpretrain.{kind}'
+    found = find_type(kind, MODELS)
+    return isinstance(found, type) and issubclass(found, BaseSelfSupervisor)
 
 
 def _nested(transforms: Any) -> Iterator[dict]:

@@ -10,12 +10,17 @@ from functools import cached_property
 from mmlocal.models.checkpointing import MODES
 from mmlocal.models.cut_points import Split
 
-from .profile import profile
+from .profile import Profile, profile
 from .search import Plan, Search
-from .simulator import Simulator, StepReport
+from .simulator import Simulator
+from .step_report import StepReport
 
 # Of the best plans by prediction, how many are run in full.
 TRIES = 3
+# Of those that should fit a budget, by rising compute.
+MOST_TRIES = 12
+# By how much predictions may be off.
+MARGIN = 0.01
 MAX_MODULES = 6
 
 
@@ -66,18 +71,18 @@ class Planner:
     @cached_property
     def search(self) -> Search:
         """Over all cut points and modes of checkpointing."""
-        profiles = {}
-        for mode in MODES:
-            if mode and not self.simulator.can_checkpoint:
-                continue
-            self.progress(f'profiling the pieces, {mode or "plain"}')
-            profiles[mode] = profile(self.simulator, mode, mode is None)
-        return Search(profiles, self.simulator.setting.by_module)
+        return Search(
+            self.modes, self._profile, self.simulator.setting.by_module
+        )
 
     @property
     def modes(self) -> list[str | None]:
         """Ways of checkpointing that the backbone allows."""
-        return list(self.search.profiles)
+        return list(MODES) if self.simulator.can_checkpoint else [None]
+
+    def _profile(self, mode: str | None) -> Profile:
+        self.progress(f'profiling the pieces, {mode or "plain"}')
+        return profile(self.simulator, mode, mode is None)
 
     def measure(self, split: Split) -> StepReport:
         """A full step on fake tensors, once a split."""
@@ -186,28 +191,48 @@ class Planner:
         return self._least(self.search.ranked(num_modules, mode))
 
     def within(
-        self, budget: int, max_modules: int = MAX_MODULES
+        self,
+        budget: int,
+        max_modules: int = MAX_MODULES,
+        modes: Sequence[str | None] | None = None,
     ) -> tuple[StepReport, bool]:
-        """The plan with the least extra compute that fits.
+        """The plan with the least compute that fits.
+
+        A cut can take less compute than none: modules do without the
+        gradient of their input. So this may be a plan with cuts even where
+        training end to end fits.
 
         Args:
             budget (int): Bytes.
             max_modules (int): Largest K. Defaults to 6.
+            modes (Sequence[str | None], optional): Ways of checkpointing to
+                choose among; None for all.
 
         Returns:
             tuple: The report of a full step, and whether it fits. If nothing
             does, it is the plan that takes the least.
         """
-        if self.end_to_end.peak <= budget:
-            return self.end_to_end, True
-        front = self.search.pareto(max_modules, self.modes)
-        # A little over may fit after all; the full step decides.
-        for plan in [p for p in front if p.peak <= 1.02 * budget][: 2 * TRIES]:
-            report = self.measure(plan.split)
-            if report.peak <= budget:
-                return report, True
-        least = self._least(front[::-1])
-        return least, least.peak <= budget
+        front = self.search.pareto(max_modules, modes or self.modes)
+        base = self.end_to_end.total_flops
+        hopeful = [p for p in front if p.peak <= (1 + MARGIN) * budget]
+        for plan in hopeful[:MOST_TRIES]:
+            best = self._cheapest(budget)
+            # Of FLOPs the prediction is exact.
+            if best and best.total_flops <= base + plan.extra_flops:
+                return best, True
+            self.measure(plan.split)
+        best = self._cheapest(budget)
+        if best is None:
+            self._least(front[::-1])
+            best = self._cheapest(budget)
+        if best is not None:
+            return best, True
+        return min(self._reports.values(), key=_peak), False
+
+    def _cheapest(self, budget: int) -> StepReport | None:
+        """Of all that has run in full and fits."""
+        fit = [r for r in self._reports.values() if r.peak <= budget]
+        return min(fit, key=_compute) if fit else None
 
     def _least(self, plans: Sequence[Plan]) -> StepReport:
         """Run plans, by rising prediction, until none can be better."""
@@ -218,24 +243,29 @@ class Planner:
             best = min(best, self.measure(plan.split), key=_peak)
         return best
 
-    def largest_batch(self, split: Split, budget: int) -> int:
+    def largest_batch(self, split: Split, budget: int) -> int | None:
         """Most images a step that fit.
 
         Memory grows evenly with the batch, once it is more than what the
         optimizer takes: two steps give a guess, and full steps around it the
-        number.
+        number. A batch that does not run, as one image where BatchNorm would
+        see one value a channel, does not fit.
 
         Returns:
-            int: 0 if not even one image fits.
+            int | None: 0 if not even the smallest batch fits, None if no
+            other batch runs than the config's (``unavailable`` has why).
         """
-
-        def fits(count: int) -> bool:
-            self.progress(f'trying a batch of {count}')
-            return self.simulator.measure(split, count).peak <= budget
-
         size = self.simulator.setting.batch_size
         here = self.measure(split).peak
-        slope = (self.simulator.measure(split, 2 * size).peak - here) / size
+        doubled = self._peak_of(split, 2 * size)
+        if doubled is None:
+            return None
+
+        def fits(count: int) -> bool:
+            peak = self._peak_of(split, count)
+            return peak is not None and peak <= budget
+
+        slope = (doubled - here) / size
         guess = int((budget - here) / slope + size) if slope else size
         # The optimizer's peak hides the slope: do not trust it too far.
         low, high = 0, min(max(guess, 1), 8 * size)
@@ -247,6 +277,20 @@ class Planner:
             low, high = (middle, high) if fits(middle) else (low, middle)
         return low
 
+    def _peak_of(self, split: Split, count: int) -> int | None:
+        """Of a step with so many images; None if it does not run."""
+        self.progress(f'trying a batch of {count}')
+        try:
+            return self.simulator.measure(split, count).peak
+        except Exception as error:
+            # Whatever a model does not like about that batch.
+            self.unavailable[f'a batch of {count}'] = str(error)
+            return None
+
 
 def _peak(report: StepReport) -> int:
     return report.peak
+
+
+def _compute(report: StepReport) -> tuple[int, int]:
+    return report.total_flops, report.peak

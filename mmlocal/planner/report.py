@@ -16,7 +16,7 @@ from .recorder import (
     TEMPORARY,
     Moment,
 )
-from .simulator import StepReport
+from .step_report import StepReport
 
 GIB = 2**30
 STATIC = (PARAMETERS, OPTIMIZER, BATCH)

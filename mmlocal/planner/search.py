@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate, product
 
 from mmlocal.models.cut_points import Split
 
-from .profile import Head, Profile
+from .profile import Profile
+from .units import Head, Unit
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Plan:
         split (Split): Where to cut and what to checkpoint.
         peak (int): Bytes.
         extra_flops (int): On top of end to end: of local heads and of what
-            is recomputed.
+            is recomputed, less what no gradient is computed of any more, the
+            inputs of modules.
     """
 
     split: Split
@@ -64,8 +67,9 @@ class Search:
     is dropped: nothing that is dropped could have won.
 
     Args:
-        profiles (dict[str | None, Profile]): By mode of checkpointing; with
-            heads in that of None.
+        modes (Sequence[str | None]): Of checkpointing, None among them.
+        profile (Callable[[str | None], Profile]): Of a mode, with heads in
+            that of None; asked once, when it is needed.
         by_module (bool): Whether a module's gradients are freed before the
             next module (``LocalOptimWrapper(step='module')``). Defaults to
             False.
@@ -73,25 +77,25 @@ class Search:
 
     def __init__(
         self,
-        profiles: dict[str | None, Profile],
+        modes: Sequence[str | None],
+        profile: Callable[[str | None], Profile],
         by_module: bool = False,
     ):
-        self.profiles = profiles
-        self.plain = profiles[None]
+        self.modes = list(modes)
+        self.profile = cache(profile)
+        self.plain = self.profile(None)
         self.names = self.plain.names
         self.by_module = by_module
         self.end = len(self.names)
+        # Units at the beginning that do not train.
+        self.frozen = sum(not unit.trains for unit in self.plain.units)
         self._peaks: dict[tuple[int, str | None], list[int]] = {}
         sizes = [unit.gradients for unit in self.plain.units]
         # Sums up to each unit; the last one stands for the tail.
         self._gradients = _sums([*sizes, self.plain.tail.gradients])
-        self._recompute = {
-            mode: _sums(
-                [unit.recompute for unit in found.units]
-                + [found.tail.recompute]
-            )
-            for mode, found in profiles.items()
-        }
+        self._inputs = [unit.input_flops for unit in self.plain.units]
+        self._inputs.append(self.plain.tail.input_flops)
+        self._recompute = cache(self._recompute_of)
 
     def ranked(self, num_modules: int, mode: str | None = None) -> list[Plan]:
         """Plans of K modules by rising peak; of K=2 every one.
@@ -104,7 +108,7 @@ class Search:
             ValueError: If the network has too few cut points, or nothing to
                 checkpoint.
         """
-        if mode not in self.profiles:
+        if mode not in self.modes:
             raise ValueError(
                 f'checkpointing={mode!r}: this backbone has no list of blocks '
                 'that could be checkpointed; leave it out.'
@@ -181,9 +185,11 @@ class Search:
             carried += self._gradients[end + 1] - self._gradients[start]
         if start == 0 and end < self.end:
             carried += self.plain.pixels
-        recompute = self._recompute[mode]
+        recompute = self._recompute(mode)
+        flops = head.flops + recompute[end + 1] - recompute[start]
+        flops -= self._saved_flops(start, end)
         return _Label(
-            label.flops + head.flops + recompute[end + 1] - recompute[start],
+            label.flops + flops,
             label.static + head.static,
             carried,
             max(label.peak, label.carried + self._peak(start, end, mode)),
@@ -191,13 +197,41 @@ class Search:
             (*label.modes, mode),
         )
 
+    def _recompute_of(self, mode: str | None) -> list[int]:
+        profile = self.profile(mode)
+        sizes = [unit.recompute for unit in profile.units]
+        return _sums([*sizes, profile.tail.recompute])
+
+    def _saved_flops(self, start: int, end: int) -> int:
+        """Gradients that a module does not hand to those before it."""
+        if start == 0:
+            return 0
+        saved = 0
+        if not self.plain.heads[start - 1].needs_gradient:
+            saved = self._inputs[start]
+        if end == self.end:
+            sides = self.plain.tail.sides
+            saved += sum(side.flops for side in sides if side.unit < start)
+        return saved
+
     def _plan(self, label: _Label) -> Plan:
         update = self._entry(0) + label.carried + self.plain.update
+        peak = label.peak
+        if len(label.ends) > 1:
+            peak += self._other_passes(label.ends[-2] + 1, label.modes[-1])
         return Plan(
             Split([self.names[end] for end in label.ends[:-1]], label.modes),
-            max(label.peak, update) + label.static,
+            max(peak, update) + label.static,
             label.flops,
         )
+
+    def _other_passes(self, start: int, mode: str | None) -> int:
+        """What the last module keeps of earlier passes of the backbone."""
+        profile = self.profile(mode)
+        if profile.passes == 1:
+            return 0
+        kept = sum(unit.kept for unit in profile.units[start:])
+        return (profile.passes - 1) * (kept + profile.tail.saved)
 
     def _peak(self, start: int, end: int, mode: str | None) -> int:
         """Of a module of the units from ``start`` to ``end``, on its own."""
@@ -208,49 +242,45 @@ class Search:
 
     def _peaks_from(self, start: int, mode: str | None) -> Iterator[int]:
         """Of modules from ``start`` to each possible end."""
-        profile, gradients = self.profiles[mode], self._gradients
+        profile = self.profile(mode)
         saved = forward = 0
+        pixels = self.plain.pixels if start == 0 else 0
         # Of earlier modules' tensors the forward holds some for a while.
         base = self._entry(start)
-        # Peak in backward less the gradients that later units have by then,
-        # which depend on where the module ends.
-        backward = -gradients[-1]
         for index in range(start, self.end):
             unit = profile.units[index]
             forward = max(forward, base + saved + unit.forward)
-            base -= _from_before(start, unit.freed)
+            # No graph keeps what layers return that do not train.
+            base -= _from_before(max(start, self.frozen + 1), unit.freed)
             saved += unit.saved
-            here = saved + unit.backward - gradients[index + 1]
-            backward = max(backward, here)
             head = self.plain.heads[index]
-            pixels = self.plain.pixels if start == 0 else 0
-            later = gradients[index + 1] + head.gradients
+            backward = _backward(profile.units[: index + 1], start)
             yield max(
                 forward,
                 base + pixels + saved + head.peak,
-                base + pixels + backward + later,
+                base + pixels + backward + head.gradients,
             )
-        yield max(forward, base + self._last(start, profile))
+        if start == 0:
+            yield profile.peak
+        else:
+            yield max(forward, base + self._last(start, profile))
 
     def _last(self, start: int, profile: Profile) -> int:
         """Peak behind the last cut point, and of the backward from there."""
-        tail = profile.tail
-        saved = sum(unit.saved for unit in profile.units[start:])
-        forward = saved + tail.forward
-        # What goes with the end of the forward.
-        saved -= _from_before(start, tail.freed)
-        saved -= self.plain.pixels if start else 0
-        sides = sum(size for unit, size in tail.sides if unit >= start)
-        backward = saved + min(tail.backward, tail.alone + sides)
+        tail, units = profile.tail, profile.units
+        forward = sum(unit.saved for unit in units[start:]) + tail.forward
+        kept = sum(unit.kept for unit in units[start:])
+        sides = sum(side.size for side in tail.sides if side.unit >= start)
+        backward = kept + min(tail.backward, tail.alone + sides)
         later = tail.gradients
         for index in range(self.end - 1, start - 1, -1):
-            unit = profile.units[index]
-            sides = sum(
-                size for side, size in tail.sides if start <= side < index
-            )
-            backward = max(backward, saved + unit.backward + later + sides)
-            saved -= unit.saved
+            unit = units[index]
+            kept -= unit.kept
+            waits = sum(before.side for before in units[start:index])
+            backward = max(backward, kept + unit.inner + later + waits)
             later += unit.gradients
+        # What goes with the end of the forward.
+        backward -= _from_before(start, tail.freed) + self.plain.pixels
         return max(forward, backward)
 
     def _entry(self, start: int) -> int:
@@ -269,6 +299,24 @@ def _keep_best(group: list[_Label], label: _Label) -> None:
         return
     group[:] = [other for other in group if not other.is_no_better(label)]
     group.append(label)
+
+
+def _backward(units: Sequence[Unit], start: int) -> int:
+    """Peak of the backward of a module, from its ``start`` to the last unit.
+
+    What the forward itself holds where the module ends stays in memory.
+    """
+    held = units[-1].held
+    below = sum(unit.saved for unit in units[start:])
+    peak = later = waits = 0
+    for index in range(len(units) - 1, start - 1, -1):
+        unit, here = units[index], held.get(index, 0)
+        below -= unit.saved
+        own = unit.backward if here else unit.inner
+        peak = max(peak, below + own + later + waits)
+        later += unit.gradients
+        waits += here
+    return peak
 
 
 def _from_before(start: int, freed: dict[int, int]) -> int:

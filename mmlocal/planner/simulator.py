@@ -10,7 +10,7 @@ from contextlib import (
     nullcontext,
 )
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -32,58 +32,29 @@ from mmlocal.models.blocks import innermost_blocks
 from mmlocal.models.boundary import Boundary
 from mmlocal.models.calls import Calls
 from mmlocal.models.chain import Chain
-from mmlocal.models.checkpointing import parse_modes
+from mmlocal.models.checkpointing import parse_modes, watch_inputs
 from mmlocal.models.cut_points import CutPoints, Split
 from mmlocal.models.local_heads.base import binds, build_local_heads
-from mmlocal.models.module_training import ModuleTraining
+from mmlocal.models.tracing import plain_eval
+from mmlocal.plain_backbone import plain_backbone
 from mmlocal.registry import MODELS
 from mmlocal.step import Stopped, only_module
 
 from .autocast import CudaAutocast
-from .batch import make_batch
+from .bands import InBands, in_phase, watch_outputs
+from .batch import batch_tensors, map_batch
 from .recorder import (
     BATCH,
     GRADIENTS,
     OPTIMIZER,
     PARAMETERS,
-    Moment,
     Recorder,
 )
+from .step_report import StepReport
 from .training_setting import TrainingSetting
 
 # What CUDA's caching allocator rounds a block up to.
 CUDA_GRANULARITY = 512
-
-
-@dataclass
-class StepReport:
-    """What one training step takes.
-
-    Attributes:
-        split (Split): How the network was cut.
-        batch_size (int): Images.
-        peak (int): Bytes.
-        bands (dict[str, int]): What the peak is made of, bytes.
-        flops (dict[str, int]): Of 'forward', 'recompute' and 'backward'.
-        course (list[Moment]): Of the step; empty unless asked for.
-        unread (dict[str, int]): Outputs of the backbone that no head reads,
-            though they stay in memory, and their bytes.
-        guessed (list[str]): Operators without a fake implementation.
-    """
-
-    split: Split
-    batch_size: int
-    peak: int
-    bands: dict[str, int]
-    flops: dict[str, int]
-    course: list[Moment] = field(default_factory=list)
-    unread: dict[str, int] = field(default_factory=dict)
-    guessed: list[str] = field(default_factory=list)
-
-    @property
-    def total_flops(self) -> int:
-        """Of the whole step."""
-        return sum(self.flops.values())
 
 
 class Simulator:
@@ -117,6 +88,8 @@ class Simulator:
         self.backbone.calls = calls
         self.backbone.local_end = setting.local_end
         self._heads: dict[Boundary, nn.Module] = {}
+        if self.can_checkpoint:
+            self._watch_inputs()
 
     def building(self) -> AbstractContextManager:
         """Where modules are built."""
@@ -134,6 +107,18 @@ class Simulator:
     def backbone(self) -> LocalSupervisedBackbone:
         """The wrapped backbone of the model."""
         return self.model.backbone
+
+    def _watch_inputs(self) -> None:
+        """The first step with checkpointing is to be as any other."""
+        inner = self.backbone.backbone
+        weight = next(inner.parameters())
+        with (
+            self.scope(),
+            torch.no_grad(),
+            plain_eval(inner),
+            watch_inputs(inner),
+        ):
+            inner(weight.new_zeros((2, *self.setting.input_shape)))
 
     @cached_property
     def own_split(self) -> Split | None:
@@ -291,9 +276,9 @@ class Simulator:
                 f'module {k + 1}' for k in range(len(split.boundaries) + 1)
             ]
             recorder.band = names[0]
-            outputs = _watch_outputs(self.backbone, recorder)
+            outputs = watch_outputs(self.backbone, recorder)
             wrap.during = partial(in_phase, recorder)
-            self.backbone.module_training = partial(_InBands, recorder, names)
+            self.backbone.module_training = partial(InBands, recorder, names)
             try:
                 train_step(batch, wrap)
             finally:
@@ -329,7 +314,7 @@ class Simulator:
             if self.setting.ema:
                 copies = [torch.empty_like(weight) for weight in weights]
                 recorder.track_all(copies, PARAMETERS)
-            recorder.track_all(_batch_tensors(batch), BATCH)
+            recorder.track_all(batch_tensors(batch), BATCH)
             for weight in self.model.parameters():
                 if not weight.requires_grad:
                     continue
@@ -347,23 +332,22 @@ class Simulator:
         The optimizer has its state already, as in any step but the first.
         """
         setting = self.setting
+        batch = setting.batch(batch_size)
         with ExitStack() as stack:
             stack.enter_context(self.scope())
+            if self.mode is not None:
+                batch = map_batch(self.mode.from_tensor, batch)
             cfg = deepcopy(setting.optim_cfg)
             if setting.amp:
                 # So that no step is skipped for an overflow.
                 cfg['loss_scale'] = 1.0
-            wrap = build_optim_wrapper(self.model, cfg)
+            # Constructors may go by the names of a plain backbone's weights.
+            with plain_backbone(self.model):
+                wrap = build_optim_wrapper(self.model, cfg)
             if setting.amp and self.mode is not None:
                 # It takes no memory, and reads numbers.
                 wrap.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)
             self._fill_state(wrap)
-            batch = make_batch(
-                setting.task,
-                batch_size,
-                setting.image_size,
-                setting.input_shape[0],
-            )
             if setting.amp and setting.device == 'cuda' and self.mode:
                 stack.enter_context(CudaAutocast())
             try:
@@ -392,55 +376,3 @@ def _state(wrap: OptimWrapper) -> list[Tensor]:
         for value in state.values()
         if isinstance(value, Tensor)
     ]
-
-
-def _batch_tensors(batch: dict) -> list[Tensor]:
-    found = list(batch['inputs'])
-    for sample in batch['data_samples']:
-        label = getattr(sample, 'gt_sem_seg', None)
-        found.append(sample.gt_label if label is None else label.data)
-    return found
-
-
-class _InBands(ModuleTraining):
-    """Counts what each module makes in a band of its own."""
-
-    def __init__(self, recorder: Recorder, bands: list[str], *args):
-        super().__init__(*args)
-        self.recorder, self.bands = recorder, bands
-
-    def at_boundary(self, index: int, feat: Tensor) -> Tensor:
-        """Train a module; what comes then belongs to the next."""
-        passed = super().at_boundary(index, feat)
-        self.recorder.band = self.bands[index + 1]
-        return passed
-
-
-@contextmanager
-def in_phase(recorder: Recorder, phase: str) -> Iterator[None]:
-    """Set the recorder's phase for a while."""
-    before, recorder.phase = recorder.phase, phase
-    try:
-        yield
-    finally:
-        recorder.phase = before
-
-
-def _watch_outputs(
-    backbone: nn.Module, recorder: Recorder
-) -> dict[str, tuple[int, int]]:
-    """Number and size of each output's storage, once the backbone has run."""
-    found: dict[str, tuple[int, int]] = {}
-
-    def note(module: nn.Module, args: tuple, outputs: Any) -> None:
-        handle.remove()
-        if not isinstance(outputs, (tuple, list)):
-            return
-        for index, output in enumerate(outputs):
-            if isinstance(output, Tensor):
-                size, _ = recorder.find(output)
-                found[f'outs[{index}]'] = (recorder.serial(output), size)
-        recorder.read.clear()
-
-    handle = backbone.register_forward_hook(note)
-    return found

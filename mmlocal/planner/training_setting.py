@@ -19,7 +19,15 @@ from mmlocal.config import (
     wrapper_kind,
 )
 
-from .batch import batch_size_of, image_size_of, num_classes_of, task_of
+from .batch import (
+    batch_size_of,
+    channels_of,
+    image_size_of,
+    make_batch,
+    num_classes_of,
+    task_of,
+    train_pipeline_of,
+)
 
 
 class TrainingSetting:
@@ -37,7 +45,8 @@ class TrainingSetting:
             updates weights list by list; 'cpu' does not. Defaults to 'cuda'.
 
     Attributes:
-        task (str): 'segmentation' or 'classification'.
+        task (str): 'segmentation', 'classification' or 'self-supervised'.
+        pipeline (list[dict] | None): Transforms that make views and masks.
         model (dict): Config of the model, its backbone wrapped and uncut.
         boundaries (list | str | dict): As in the config.
         checkpointing (str | Sequence | None): As in the config.
@@ -72,6 +81,9 @@ class TrainingSetting:
         self.task = task_of(cfg['model'])
         self.batch_size = batch_size or batch_size_of(cfg)
         self.image_size = image_size or image_size_of(cfg)
+        self.pipeline = None
+        if self.task == 'self-supervised':
+            self.pipeline = train_pipeline_of(cfg)
         self.optim_cfg = _optim_cfg(cfg, amp)
         self.amp = wrapper_kind(self.optim_cfg).amp
         self.dtype = torch.float32
@@ -83,13 +95,23 @@ class TrainingSetting:
         self.by_module = self.optim_cfg.get('step') == 'module'
         self.hooks = [dict(hook) for hook in cfg.get('custom_hooks') or ()]
         self.ema = has_hook(self.hooks, 'EMAHook')
-        self.model = _without_downloads(deepcopy(cfg['model']))
+        self.model = without_downloads(deepcopy(cfg['model']))
         if cfg.get('data_preprocessor') is not None:
             # As Runner does.
             self.model.setdefault(
                 'data_preprocessor', cfg['data_preprocessor']
             )
         self._read_backbone()
+
+    def batch(self, batch_size: int) -> dict[str, Any]:
+        """Raw images and labels, as the data loader hands them out."""
+        return make_batch(
+            self.task,
+            batch_size,
+            self.image_size,
+            channels_of(self.model),
+            self.pipeline,
+        )
 
     @property
     def precision(self) -> str:
@@ -132,8 +154,7 @@ class TrainingSetting:
             self.proposed_heads = propose_heads(self.model, self.task)
             self.head_cfgs = self.proposed_heads
         self.input_shape = tuple(
-            wrapped.get('input_shape')
-            or _trace_shape(wrapped['backbone'], self.image_size)
+            wrapped.get('input_shape') or self._trace_shape(wrapped)
         )
         self.model['backbone'] = {
             'type': LOCAL_BACKBONE,
@@ -141,6 +162,13 @@ class TrainingSetting:
         }
         # mmseg writes `pretrained` into the backbone while it builds it.
         self.model['pretrained'] = None
+
+    def _trace_shape(self, wrapped: dict) -> tuple[int, int, int]:
+        if is_patched(wrapped['backbone']):
+            return channels_of(self.model), *self.image_size
+        size = wrapped['backbone'].get('img_size', 224)
+        size = size if isinstance(size, int) else size[0]
+        return channels_of(self.model), size, size
 
 
 def _check_heads(cfgs: dict | Sequence[dict]) -> None:
@@ -159,6 +187,14 @@ def propose_heads(model: dict, task: str) -> dict:
         backbone = backbone['backbone']
     if is_patched(backbone):
         return {'type': 'mmlocal.PatchInfoNCEHead'}
+    if task == 'self-supervised':
+        # It reconstructs images, and needs no labels.
+        return {
+            'type': 'mmlocal.InfoProHead',
+            'preset': 'imagenet',
+            'task': 'contrast',
+            'task_weight': 0.0,
+        }
     preset = 'segmentation' if task == 'segmentation' else 'imagenet'
     return {
         'type': 'mmlocal.InfoProHead',
@@ -198,7 +234,8 @@ def _half(optim_cfg: dict, device: str) -> torch.dtype:
     return getattr(torch, dtype) if isinstance(dtype, str) else dtype
 
 
-def _without_downloads(node: Any) -> Any:
+def without_downloads(node: Any) -> Any:
+    """A config whose models load no pretrained weights."""
     if isinstance(node, dict):
         init_cfg = node.get('init_cfg')
         if (
@@ -207,20 +244,11 @@ def _without_downloads(node: Any) -> Any:
         ):
             node['init_cfg'] = None
         for value in node.values():
-            _without_downloads(value)
+            without_downloads(value)
     elif isinstance(node, (list, tuple)):
         for value in node:
-            _without_downloads(value)
+            without_downloads(value)
     return node
-
-
-def _trace_shape(backbone: dict, image_size: tuple[int, int]) -> Sequence[int]:
-    if is_patched(backbone):
-        channels = _trace_shape(backbone['backbone'], image_size)[0]
-        return (channels, *image_size)
-    size = backbone.get('img_size', 224)
-    size = size if isinstance(size, int) else size[0]
-    return (backbone.get('in_channels', 3), size, size)
 
 
 def is_patched(backbone: dict) -> bool:

@@ -245,11 +245,64 @@ def test_blocks_are_the_innermost(helpers):
     assert not any('ffn' in name for name in names)
 
 
+# Blocks that take a list which grows behind their back, that change their
+# input in place, and that overwrite what a convolution has returned.
+ODD = {
+    'densenet': {
+        'type': 'mmpretrain.DenseNet',
+        'arch': {
+            'growth_rate': 4,
+            'depths': [2, 2, 2, 2],
+            'init_channels': 8,
+        },
+    },
+    'tnt': {
+        'type': 'mmpretrain.TNT',
+        'arch': {
+            'embed_dims_outer': 16,
+            'embed_dims_inner': 8,
+            'num_layers': 2,
+            'num_heads_outer': 2,
+            'num_heads_inner': 2,
+        },
+        'img_size': 32,
+    },
+    'vgg': {'type': 'mmpretrain.VGG', 'depth': 11, 'out_indices': (1,)},
+}
+
+
+@pytest.mark.parametrize('mode', ['block', 'selective'])
+@pytest.mark.parametrize('net', ODD)
+def test_blocks_that_share_or_overwrite_tensors(net, mode):
+    cfg = {
+        'type': 'mmlocal.LocalSupervisedBackbone',
+        'backbone': ODD[net],
+        'input_shape': (3, 32, 32),
+    }
+    plain = MODELS.build(cfg).train()
+    model = MODELS.build({**cfg, 'checkpointing': mode}).train()
+    model.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    grads = []
+    # The second step knows what blocks change.
+    for backbone in (plain, model, model):
+        backbone.zero_grad()
+        sum(out.square().mean() for out in backbone(images)).backward()
+        grads.append({k: w.grad for k, w in backbone.named_parameters()})
+    assert_same(grads[:1], grads[1:2])
+    assert_same(grads[:1], grads[2:])
+    assert sum(grad is not None for grad in grads[1].values()) > 3
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
         ({'checkpointing': 'all'}, "'all' is unknown; write 'block'"),
         ({'checkpointing': ['block']}, '1 entries for 3 modules'),
+        (
+            {'boundaries': ['layer1.0'], 'checkpointing': ['block', None]},
+            'module 0 of this ResNetV1c .* write None for it',
+        ),
     ],
 )
 def test_refusals(helpers, options, message):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from copy import deepcopy
 
 import pytest
+from torch import nn
 
 from mmlocal.planner import Simulator, TrainingSetting
+from mmlocal.registry import MODELS
 
 TOKENS = {'type': 'mmlocal.GreedyHead', 'net': 'linear', 'num_classes': 10}
 CIFAR_HEAD = {'type': 'mmlocal.InfoProHead', 'num_classes': 10}
@@ -69,6 +72,38 @@ UNET = {
 }
 
 
+@MODELS.register_module(force=True)
+class ConvChain(nn.Sequential):
+    """Blocks of one convolution, of these widths and strides."""
+
+    def __init__(self, widths, strides):
+        blocks, before = [], 3
+        for width, stride in zip(widths, strides, strict=True):
+            conv = nn.Conv2d(before, width, 3, stride, 1, bias=False)
+            norm = nn.BatchNorm2d(width)
+            blocks.append(nn.Sequential(conv, norm, nn.ReLU(inplace=True)))
+            before = width
+        super().__init__(OrderedDict(blocks=nn.Sequential(*blocks)))
+
+    def forward(self, x):
+        return (super().forward(x),)
+
+
+def _chain(widths, strides):
+    return (
+        {'type': 'mmlocal.ConvChain', 'widths': widths, 'strides': strides},
+        widths[-1],
+        TOKENS,
+    )
+
+
+INNER['chain'] = _chain([8, 8, 16, 16, 32, 32], [1, 1, 2, 1, 2, 1])
+# 30 cuts.
+INNER['deep'] = _chain(
+    [4] * 10 + [8] * 10 + [12] * 11, ([1] * 9 + [2]) * 3 + [1]
+)
+
+
 def _config(helpers, net: str) -> dict:
     if net in ('deeplab', 'fpn', 'unet'):
         model = helpers.segmentor_cfg(['layer3.0'])
@@ -106,6 +141,9 @@ def _config(helpers, net: str) -> dict:
         if net in ('vit', 'convnext'):
             model['neck'] = None
         optimizer = {'type': 'AdamW', 'lr': 0.001}
+        if net in ('chain', 'deep'):
+            # Fewer operators: hundreds of steps are run.
+            optimizer = {'type': 'SGD', 'lr': 0.1}
         scope = 'mmpretrain'
     side = model['backbone'].get('input_shape', (3, 32, 32))[1]
     return {

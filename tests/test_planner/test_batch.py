@@ -1,8 +1,18 @@
 from __future__ import annotations
 
 import pytest
+from mmengine.registry import init_default_scope
 
-from mmlocal.planner.batch import batch_size_of, image_size_of, task_of
+from mmlocal.planner.batch import (
+    batch_size_of,
+    batch_tensors,
+    channels_of,
+    image_size_of,
+    make_batch,
+    map_batch,
+    num_classes_of,
+    task_of,
+)
 from mmlocal.planner.training_setting import TrainingSetting
 
 
@@ -48,7 +58,7 @@ def test_missing_sizes_are_named():
         image_size_of(cfg_of(keep))
     with pytest.raises(ValueError, match='--batch-size'):
         batch_size_of(cfg_of())
-    with pytest.raises(ValueError, match='segmentors .* and classifiers'):
+    with pytest.raises(ValueError, match='segmentors .* classifiers'):
         task_of({'type': 'FasterRCNN', 'roi_head': {}})
 
 
@@ -62,3 +72,61 @@ def test_settings_that_cannot_be_planned(config):
         TrainingSetting(cfg)
     with pytest.raises(ValueError, match="neither 'cuda' nor 'cpu'"):
         TrainingSetting(config('resnet'), device='tpu')
+
+
+def test_views_and_masks_of_self_supervised_models():
+    """What the config's own transforms make of an image."""
+    init_default_scope('mmpretrain')
+    crop = {'type': 'RandomResizedCrop', 'scale': 16}
+    views = {'type': 'MultiView', 'num_views': 2, 'transforms': [[crop]]}
+    pack = {'type': 'PackInputs'}
+    pipeline = [{'type': 'LoadImageFromFile'}, views, pack]
+    batch = make_batch('self-supervised', 3, (16, 16), pipeline=pipeline)
+    assert [view.shape for view in batch['inputs']] == [(3, 3, 16, 16)] * 2
+    mask = {
+        'type': 'SimMIMMaskGenerator',
+        'input_size': 16,
+        'mask_patch_size': 8,
+        'model_patch_size': 4,
+        'mask_ratio': 0.5,
+    }
+    pipeline = [crop, mask, pack]
+    batch = make_batch('self-supervised', 3, (16, 16), pipeline=pipeline)
+    assert batch['inputs'].shape == (3, 3, 16, 16)
+    assert batch['data_samples'][0].mask.shape == (4, 4)
+    assert len(batch_tensors(batch)) == 1 + 3 * 2
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'classification'])
+def test_other_tensors_in_a_batch(task):
+    batch = make_batch(task, 2, (4, 4), channels=1)
+    assert batch['inputs'][0].shape == (1, 4, 4)
+    found = map_batch(lambda tensor: tensor + 1, batch)
+    assert all(tensor.eq(1).all() for tensor in batch_tensors(found))
+    assert all(tensor.eq(0).all() for tensor in batch_tensors(batch))
+    assert len(batch_tensors(found)) == 4
+
+
+@pytest.mark.parametrize(
+    ('model', 'channels'),
+    [
+        ({'data_preprocessor': {'mean': [33.0]}}, 1),
+        ({'backbone': {'in_channels': 4}}, 4),
+        ({'backbone': {'backbone': {'in_channels': 2}}}, 2),
+        ({'backbone': {'type': 'ResNet'}}, 3),
+    ],
+)
+def test_channels(model, channels):
+    assert channels_of(model) == channels
+
+
+def test_classes_of_backbones_that_classify_themselves():
+    model = {'backbone': {'num_classes': 7}, 'head': {'type': 'ClsHead'}}
+    assert num_classes_of(model) == 7
+    assert num_classes_of({**model, 'head': {'num_classes': 5}}) == 5
+
+
+def test_self_supervised_models_are_told_apart():
+    model = {'type': 'MoCo', 'backbone': {}, 'head': {}}
+    assert task_of(model) == 'self-supervised'
+    assert task_of({**model, 'type': 'ImageClassifier'}) == 'classification'

@@ -71,6 +71,28 @@ def test_largest_batch(planner):
     assert planner.largest_batch(split, 1000) == 0
 
 
+def test_batches_that_do_not_run_cost_no_plan(planner, monkeypatch):
+    """As one image where BatchNorm sees one value a channel."""
+    split = Split(['layer2.0'], [None, None])
+    planner.measure(split)
+    measure = planner.simulator.measure
+
+    def at_least(limit):
+        def run(split, batch_size=None, keep=False):
+            if batch_size is not None and batch_size < limit:
+                raise ValueError('Expected more than 1 value per channel')
+            return measure(split, batch_size, keep)
+
+        return run
+
+    monkeypatch.setattr(planner.simulator, 'measure', at_least(2))
+    assert planner.largest_batch(split, 1000) == 0
+    assert 'more than 1 value' in planner.unavailable.pop('a batch of 1')
+    monkeypatch.setattr(planner.simulator, 'measure', at_least(1000))
+    assert planner.largest_batch(split, 10**9) is None
+    planner.unavailable.clear()
+
+
 @pytest.mark.slow
 def test_largest_batch_where_the_optimizer_holds_the_peak(config):
     cfg = config('resnet')
@@ -96,15 +118,30 @@ def test_largest_batch_where_the_optimizer_holds_the_peak(config):
         (0.5, 500),
         ('.25', 250),
         (123456, 123456),
+        (1, 1000),
+        ('100%', 1000),
     ],
 )
 def test_budgets(text, size):
     assert parse_budget(text, 1000) == size
 
 
-@pytest.mark.parametrize('text', ['ten', '10 parsecs', '-1GiB', '0', ''])
-def test_what_is_no_budget(text):
-    with pytest.raises(ValueError, match="is no size; write '10GiB'"):
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('ten', 'no size'),
+        ('10 parsecs', 'no size'),
+        ('-1GiB', 'no size'),
+        ('0', 'no size'),
+        ('', 'no size'),
+        ('150%', 'more than end to end takes'),
+        ('1.5', 'no fraction, and has no unit'),
+        (10, 'no fraction, and has no unit'),
+        ('5000.5', 'no fraction, and has no unit'),
+    ],
+)
+def test_what_is_no_budget(text, reason):
+    with pytest.raises(ValueError, match=f"is {reason}; write '10GiB'"):
         parse_budget(text, 1000)
 
 

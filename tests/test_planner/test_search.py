@@ -69,11 +69,9 @@ def test_predictions_are_close_to_full_steps(planner_of, net):
         split = Split(cuts, list(modes))
         full = planner.simulator.measure(split)
         plan = planner.search.evaluate(split)
-        assert plan.peak == pytest.approx(full.peak, rel=0.02)
-        # A module does without the gradient of its input: a layer less.
+        assert plan.peak == pytest.approx(full.peak, rel=0.01)
         whole = planner.end_to_end.total_flops
-        extra = full.total_flops - whole
-        assert extra <= plan.extra_flops <= extra + 0.1 * whole
+        assert plan.extra_flops == full.total_flops - whole
 
 
 def test_nothing_that_could_win_is_dropped(planner_of):
@@ -109,12 +107,13 @@ def test_every_cut_is_ranked(planner_of):
     with pytest.raises(ValueError, match='can be cut into 1 to'):
         search.ranked(99)
     with pytest.raises(ValueError, match='no list of blocks'):
-        Search({None: search.plain}).ranked(2, 'block')
+        Search([None], search.profile).ranked(2, 'block')
 
 
 def test_freed_gradients_are_not_carried(planner_of):
-    profiles = planner_of('vit').search.profiles
+    search = planner_of('vit').search
+    modes, profile = search.modes, search.profile
     split = Split(planner_of('vit').simulator.candidates[1:3], [None] * 3)
-    kept = Search(profiles).evaluate(split)
-    freed = Search(profiles, by_module=True).evaluate(split)
+    kept = Search(modes, profile).evaluate(split)
+    freed = Search(modes, profile, by_module=True).evaluate(split)
     assert freed.peak < kept.peak

@@ -3,5 +3,11 @@ from .local_optim_wrapper import (
     LocalOptimWrapper,
     LocalStepMixin,
 )
+from .plain_names import PlainNamesConstructor
 
-__all__ = ['LocalAmpOptimWrapper', 'LocalOptimWrapper', 'LocalStepMixin']
+__all__ = [
+    'LocalAmpOptimWrapper',
+    'LocalOptimWrapper',
+    'LocalStepMixin',
+    'PlainNamesConstructor',
+]
