@@ -278,7 +278,7 @@ def header(
     how = 'compiled stages' if args.compile else 'eager'
     command = shlex.join(sys.argv[1:] if argv is None else map(str, argv))
     return (
-        f'{Path(path).stem}: {setting.batch}, '
+        f'{Path(path).stem}: {setting.inputs}, '
         f'{setting.precision}, {how}, {setting.optimizer}; '
         f'{device}, torch {torch.__version__}; '
         f'{args.rounds} rounds of {args.steps} steps, seed '

@@ -125,7 +125,9 @@ def plan(cfg: Config, args: Namespace, console: Console) -> None:
         rows = planner.compare(args.max_modules)
         if simulator.own_split is not None and setting.is_local:
             rows.insert(0, planner.own_row(simulator.own_split))
-    console.print(f'{setting.batch}, {setting.precision}, {setting.optimizer}')
+    console.print(
+        f'{setting.inputs}, {setting.precision}, {setting.optimizer}'
+    )
     console.print(report.table(rows, budget))
     content: dict[str, Any] = {'rows': [_row(row) for row in rows]}
     chosen = rows[0].report if setting.is_local else None

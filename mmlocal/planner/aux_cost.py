@@ -134,10 +134,7 @@ class _Meter:
         self._seen: set[Node] = set()
         self._counted: set[Tensor] = set()
         inner = backbone.backbone
-        for name in backbone.boundaries:
-            inner.get_submodule(name).register_forward_pre_hook(
-                self._next_begins, with_kwargs=True
-            )
+        inner.register_forward_pre_hook(self._backbone_begins)
         inner.register_forward_hook(self._backbone_ends)
 
     def head_ends(self, loss: Tensor) -> None:
@@ -149,6 +146,13 @@ class _Meter:
             for parameter in self._heads[index].parameters()
             if parameter.requires_grad
         )
+
+    def _backbone_begins(self, inner: nn.Module, args: Any) -> None:
+        # Now, to come before the hooks that train a module at its end.
+        for name in self._begins[1:]:
+            inner.get_submodule(name).register_forward_pre_hook(
+                self._next_begins, prepend=True, with_kwargs=True
+            )
 
     def _next_begins(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self._module_ends(tensors_of((args, kwargs)))

@@ -120,7 +120,7 @@ class TrainingSetting:
         return f'mixed {name}' if self.amp else name
 
     @property
-    def batch(self) -> str:
+    def inputs(self) -> str:
         """How many inputs a step has, and how large they are."""
         size = 'x'.join(map(str, self.image_size))
         if len(self.image_size) == 1:

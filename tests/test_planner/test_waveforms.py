@@ -24,7 +24,7 @@ def setting():
 
 
 def test_predictions_are_what_real_steps_allocate(setting):
-    assert setting.batch == '8 waveforms of 1600 samples'
+    assert setting.inputs == '8 waveforms of 1600 samples'
     fake, real = Simulator(setting), RealSteps(setting)
     expected = real.measure(fake.own_split).peak
     found = fake.measure(fake.own_split).peak
