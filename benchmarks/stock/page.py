@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmlocal.planner import report
+from stock.configs import stock_configs
 
 HEADS = ('greedy', 'infopro')
 MODES = ('block', 'selective')
@@ -76,6 +77,13 @@ def summary(results: Sequence[dict]) -> Iterator[str]:
         f'planned, cut and trained by both heads, {len(kept)} with both ways '
         'of checkpointing.'
     )
+    families = {config.family for config in stock_configs()}
+    if left := families - {result['family'] for result in results}:
+        yield ''
+        yield (
+            f'**{len(left)} of {len(families)} families have not been run '
+            'yet**, and nothing is said of them; the command above goes on.'
+        )
 
 
 def table(results: Sequence[dict]) -> Iterator[str]:
