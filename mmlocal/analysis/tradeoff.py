@@ -117,38 +117,56 @@ def write_csv(entries: Sequence[Entry], path: Path) -> None:
     write_atomically(path, stream.getvalue().encode())
 
 
-def plot_tradeoff(entries: Sequence[Entry], path: str | Path) -> None:
+def plot_tradeoff(
+    runs: Mapping[str, Sequence[Entry]], path: str | Path
+) -> None:
     """Draw accuracies and information by epoch, one below the other.
 
     Error bars are standard deviations over repeats.
 
     Args:
-        entries (Sequence[Entry]): Of :class:`~.record.MeasureFile`.
+        runs (Mapping[str, Sequence[Entry]]): Of
+            :class:`~.record.MeasureFile`, by what stands above them; drawn
+            side by side, with the same axes.
         path (str | Path): A PNG, or what else matplotlib writes.
 
     Raises:
-        ValueError: If no checkpoint knows its epoch.
+        ValueError: If no checkpoint of a run knows its epoch.
     """
-    entries = [entry for entry in entries if entry['epoch'] is not None]
-    if not entries:
+    runs = {
+        name: [entry for entry in entries if entry['epoch'] is not None]
+        for name, entries in runs.items()
+    }
+    if not all(runs.values()):
         raise ValueError('no checkpoint says of which epoch it is.')
-    informed = any('mine' in name for e in entries for name in e['measures'])
-    figure = Figure(figsize=(6, 6 if informed else 3.4), layout='constrained')
-    axes = figure.subplots(1 + informed, sharex=True, squeeze=False)[:, 0]
-    for axis, title, mine in zip(
-        axes,
-        ('top-1 accuracy, %', 'mutual information, nats'),
-        (False, True),
-        strict=False,
-    ):
-        for name in STYLES:
-            if mine == name.startswith('mine'):
-                _draw(axis, entries, name)
-        axis.set_ylabel(title)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize='small', frameon=False)
-    axes[-1].set_xlabel('epoch of training on the source')
-    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    measures = {
+        name
+        for entries in runs.values()
+        for entry in entries
+        for name in entry['measures']
+    }
+    informed = any('mine' in name for name in measures)
+    figure = Figure(
+        figsize=(2.4 + 3.6 * len(runs), 6 if informed else 3.4),
+        layout='constrained',
+    )
+    rows = figure.subplots(
+        1 + informed, len(runs), sharex=True, sharey='row', squeeze=False
+    )
+    titles = 'top-1 accuracy, %', 'mutual information, nats'
+    for mine, (row, title) in enumerate(zip(rows, titles, strict=False)):
+        for axis, entries in zip(row, runs.values(), strict=True):
+            for name in STYLES:
+                if mine == name.startswith('mine'):
+                    _draw(axis, entries, name)
+            axis.grid(alpha=0.3)
+        row[0].set_ylabel(title)
+        row[-1].legend(fontsize='small', frameon=False)
+    for axis, name in zip(rows[0], runs, strict=True):
+        axis.set_title(name, fontsize='medium')
+    for axis in rows[-1]:
+        axis.set_xlabel('epoch of training on the source')
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.savefig(path, dpi=150)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 from mmlocal.analysis import Reading, Source
 from mmlocal.analysis.tradeoff import (
@@ -177,4 +178,25 @@ def test_images_are_normalized_as_the_target_says(shapes_cfg, shapes_model):
 
 def test_a_figure_needs_epochs(tmp_path):
     with pytest.raises(ValueError, match='of which epoch'):
-        plot_tradeoff([{'epoch': None, 'measures': {}}], tmp_path / 'a.png')
+        plot_tradeoff(
+            {'run': [{'epoch': None, 'measures': {}}]}, tmp_path / 'a.png'
+        )
+
+
+def test_runs_stand_side_by_side(tmp_path):
+    entries = [
+        {
+            'epoch': epoch,
+            'measures': {
+                'source': {'accuracy': [50.0 + epoch]},
+                'transfer': {'accuracy': [60.0 - epoch]},
+            },
+        }
+        for epoch in (1, 2)
+    ]
+    widths = []
+    for count in (1, 3):
+        path = tmp_path / f'{count}.png'
+        plot_tradeoff({f'run {i}': entries for i in range(count)}, path)
+        widths.append(Image.open(path).width)
+    assert widths[1] == widths[0] + 2 * 540

@@ -60,6 +60,13 @@ def make_parser() -> ArgumentParser:
         help='written here, and as a table beside it (.csv)',
     )
     parser.add_argument('--plot', metavar='PNG', help='draw it here')
+    cli.add_options(
+        parser,
+        '--beside',
+        help='reports of other trainings to draw beside it, as '
+        'ctc=work_dirs/ctc/transfer.json',
+        metavar='NAME=JSON',
+    )
     parser.add_argument(
         '--bn-mode',
         choices=['frozen', 'batch'],
@@ -132,6 +139,11 @@ def run(args: Namespace, console: Console) -> None:
     jobs = list(_jobs(args, model, cfg, target))
     modules = ['last']
     file = MeasureFile(Path(args.out))
+    beside = {}
+    for name, path in args.beside.items():
+        if not Path(path).is_file():
+            raise ValueError(f'--beside {name}: there is no file {path}.')
+        beside[name] = MeasureFile(Path(path)).entries
     others = {entry.get('target') for entry in file.entries} - {args.target}
     if others:
         raise ValueError(
@@ -154,7 +166,9 @@ def run(args: Namespace, console: Console) -> None:
     write_csv(file.entries, table)
     console.print(f'written: {args.out}, {table}')
     if args.plot:
-        plot_tradeoff(file.entries, args.plot)
+        plot_tradeoff(
+            {Path(args.config).stem: file.entries, **beside}, args.plot
+        )
         console.print(f'drawn: {args.plot}')
 
 
