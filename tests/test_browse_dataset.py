@@ -16,6 +16,7 @@ SPEC.loader.exec_module(TOOL)
 SHAPES = ROOT / 'configs/infopro/deeplabv3_r18_shapes.py'
 
 
+@pytest.mark.slow
 def test_masks_are_those_of_the_data_set():
     """Of the validation set, which no transform changes."""
     cfg = Config.fromfile(SHAPES)

@@ -102,6 +102,7 @@ PARAMETERS = {
         for name in sorted(UNIQUE)
     ],
 )
+@pytest.mark.slow
 def test_model_is_built(name, monkeypatch):
     model = build_model(name, monkeypatch)
     total = sum(p.numel() for p in model.parameters())

@@ -43,6 +43,7 @@ def test_features_replay_keeps_inputs():
 
 
 @pytest.mark.parametrize('name', NAMES)
+@pytest.mark.slow
 def test_short_run(name, tmp_path):
     cfg = load(f'ddg/{name}')
     shapes = load('ddg/resnet20_shapes')

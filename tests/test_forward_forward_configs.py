@@ -88,6 +88,7 @@ def test_twin_has_the_same_layers(name):
 
 
 @pytest.mark.parametrize('suffix', ['', '_sequential'])
+@pytest.mark.slow
 def test_short_run(suffix, tmp_path):
     """Train, validate each layer, save."""
     cfg = load(f'ff_mlp_digits{suffix}')

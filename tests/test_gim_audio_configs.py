@@ -100,6 +100,7 @@ def test_each_short_config_has_a_long_one():
         for name in SHORT
     ],
 )
+@pytest.mark.slow
 def test_short_run(name, tmp_path):
     """Two iterations, a validation, a checkpoint."""
     cfg = load(name)

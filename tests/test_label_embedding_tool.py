@@ -16,6 +16,7 @@ TOOL = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(TOOL)
 
 
+@pytest.mark.slow
 def test_what_is_drawn():
     """Of the third test image and the training set's prototypes."""
     found = TOOL.embeddings(Config.fromfile(DIGITS), 2)
@@ -29,6 +30,7 @@ def test_what_is_drawn():
     torch.testing.assert_close(found['average-2channel'][:, 1:], difference)
 
 
+@pytest.mark.slow
 def test_picture(tmp_path, capsys):
     out = tmp_path / 'labels.png'
     TOOL.main([str(DIGITS), '--out', str(out)])

@@ -199,6 +199,7 @@ SHORT = [name for name in NAMES if '_shapes_' in name]
         for name in SHORT
     ],
 )
+@pytest.mark.slow
 def test_short_run(name, tmp_path):
     """Trains and validates; each block is trained, and learns to be read."""
     cfg = deepcopy(load(f'layerwise/{name}'))

@@ -33,9 +33,10 @@ def test_only_the_loop_differs_from_training_all_at_once(name):
     assert loop.pop('type').startswith('mmlocal.Sequential')
     length = loop.get('epochs') or loop.get('iters')
     whole = plain.get('max_epochs') or plain['max_iters']
-    # DGL and Forward-Forward give each module what all have together; the
-    # others a part.
-    modules = 1 if 'convnet4' in name or '_mnist_' in name else 2
+    # DGL, Forward-Forward and Greedy InfoMax give each module what all have
+    # together; the others a part.
+    whole_each = 'convnet4', '_mnist_', 'gim/'
+    modules = 1 if any(word in name for word in whole_each) else 2
     assert length * modules == whole
     if name == 'dgl/resnet20_shapes_sequential_cached':
         pipelines = [
@@ -71,6 +72,7 @@ def test_what_is_published_of_the_learning_curves():
         for name in SHAPES
     ],
 )
+@pytest.mark.slow
 def test_short_run(name, tmp_path):
     cfg = load(name)
     for key in 'train_dataloader', 'val_dataloader':

@@ -50,6 +50,7 @@ def test_there_are_such_configs():
         for name in NAMES
     ],
 )
+@pytest.mark.slow
 def test_run(name, tmp_path):
     cfg = shorten(Config.fromfile(ROOT / f'{name}.py'), tmp_path)
     runner = Runner.from_cfg(cfg)

@@ -457,6 +457,7 @@ def test_cpu_processes_that_shard(tmp_path):
     assert 'Epoch(train) [3][4/4]' in output
 
 
+@pytest.mark.slow
 def test_a_planned_split(tmp_path, monkeypatch):
     """Planned before two ranks train; then resumed by one process, and tested,
     from the config and from the one that was dumped."""

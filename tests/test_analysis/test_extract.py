@@ -17,6 +17,7 @@ def extractor(shapes_cfg, shapes_model, tmp_path):
     return Extractor(shapes_model, Taps(shapes_model), source, tmp_path)
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_validation(extractor, shapes_cfg):
     features = extractor.read(Reading(inputs=True))
     model = extractor.model.eval()

@@ -48,6 +48,7 @@ def train(shapes_cfg, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_training_does_not_notice_and_values_are_kept(train):
     plain, expected, _ = train('plain')
     measured, losses, path = train('measured', MEASURING)
@@ -74,6 +75,7 @@ def test_training_does_not_notice_and_values_are_kept(train):
     }
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_the_file(train):
     *_, path = train('run', MEASURING, **{'train_cfg.max_epochs': 1})
     first = json.loads(path.read_text())['entries']
@@ -83,6 +85,7 @@ def test_a_resumed_run_goes_on_with_the_file(train):
     assert entries[:2] == first
 
 
+@pytest.mark.slow
 def test_iterations_are_counted(train):
     hook = {**MEASURING, 'by_epoch': False, 'interval': 4, 'begin': False}
     *_, path = train('run', hook)
@@ -90,6 +93,7 @@ def test_iterations_are_counted(train):
     assert entry['iter'] == 4
 
 
+@pytest.mark.slow
 def test_too_few_images_are_an_error_before_training(train):
     hook = {
         'type': 'mmlocal.ModuleMeasureHook',

@@ -55,6 +55,7 @@ def test_a_feature_is_the_mean_over_patches(model):
 @pytest.mark.parametrize(
     'settings', [{'weight_decay': 0.1}, {'protocol': 'gim', 'epochs': 2}]
 )
+@pytest.mark.slow
 def test_probes_of_all_modules(cfg, model, tmp_path, settings):
     extractor = Extractor(model, Taps(model), Source(cfg), tmp_path)
     values = measure_modules([LinearProbe(**settings)], extractor)

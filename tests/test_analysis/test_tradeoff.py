@@ -69,6 +69,7 @@ def log(folder, time, rows):
     path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
 
 
+@pytest.mark.slow
 def test_the_report_and_going_on_with_it(run, tmp_path, capsys):
     figure = tmp_path / 'figure.png'
     entries = run('--plot', figure)
@@ -97,6 +98,7 @@ def test_the_report_and_going_on_with_it(run, tmp_path, capsys):
     assert before['mine_target'] == after['mine_target']
 
 
+@pytest.mark.slow
 def test_batch_mode_on_few_measures(run, capsys):
     entries = run('--bn-mode', 'batch', '--mine', 'source')
     assert entries[0]['settings']['transfer']['bn_mode'] == 'batch'
@@ -119,6 +121,7 @@ def test_mistakes_are_named_in_a_line(run, capsys, args, kwargs, message):
     assert message in capsys.readouterr().err.replace('\n', ' ')
 
 
+@pytest.mark.slow
 def test_another_target_needs_another_file(run, tool, tmp_path, capsys):
     run('--mine')
     other = tmp_path / 'other.py'

@@ -26,6 +26,7 @@ def same(one, other):
     return all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_frozen_statistics_stay_bitwise(shapes_cfg, shapes_model, tmp_path):
     before = state(shapes_model)
     taps = Taps(shapes_model, boundaries=[])
@@ -50,6 +51,7 @@ def test_frozen_is_a_linear_probe_of_the_published_head():
 
 
 @pytest.mark.parametrize('select', ['last', 'best'])
+@pytest.mark.slow
 def test_batch_mode_is_a_plain_loop(shapes_cfg, shapes_model, select):
     """Training mode, only the head learns, statistics drift; then eval."""
     source = Source(shapes_cfg)
@@ -98,6 +100,7 @@ def test_batch_mode_is_a_plain_loop(shapes_cfg, shapes_model, select):
     assert values['accuracy'] == [pytest.approx(expected)]
 
 
+@pytest.mark.slow
 def test_batch_mode_leaves_modes_and_random_numbers(shapes_cfg, shapes_model):
     shapes_model.train()
     shapes_model.backbone.backbone.bn1.eval()

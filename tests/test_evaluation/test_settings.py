@@ -12,7 +12,7 @@ PATHS = sorted(ROOT.glob('[!_]*/*.py'))
 # Metric and loop are set by data set and schedule.
 MEASURED = (
     *('cifar10', 'c10', 'svhn', 'stl10', 'shapes', 'camvid'),
-    *('mnist', 'digits'),
+    *('mnist', 'digits', 'greedy_k6_speakers'),
 )
 
 

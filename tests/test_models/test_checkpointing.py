@@ -100,6 +100,7 @@ def assert_same(left, right, tolerance=1e-6):
 
 @pytest.mark.parametrize('mode', ['block', 'selective'])
 @pytest.mark.parametrize('net', NETS)
+@pytest.mark.slow
 def test_gradients_and_statistics_are_those_without(helpers, net, mode):
     """BatchNorm moves once, dropout and drop path replay, and the block
     right after a boundary trains."""

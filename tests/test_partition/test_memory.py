@@ -63,6 +63,7 @@ def run(cfg, work_dir):
     return LocalRunner.from_cfg(cfg)
 
 
+@pytest.mark.slow
 def test_planned_once_a_run(cfg, tmp_path, monkeypatch):
     """The plan is the planner's, is kept, and leaves the weights alone."""
     first = run(cfg, tmp_path).model
@@ -89,6 +90,7 @@ def test_planned_once_a_run(cfg, tmp_path, monkeypatch):
             run(cfg, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_budget_chooses_checkpointing_too(cfg, tmp_path):
     cfg.model.backbone.boundaries = {
         'type': 'mmlocal.MemoryBudget',
@@ -107,6 +109,7 @@ def test_a_budget_chooses_checkpointing_too(cfg, tmp_path):
     assert bool(checkpointed) == any(found.split.checkpointing)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_planned(cfg, tmp_path):
     cfg.model.backbone.boundaries = {
         'type': 'mmlocal.MemoryBudget',
@@ -121,6 +124,7 @@ def test_what_cannot_be_planned(cfg, tmp_path):
         MemoryBalanced(2, checkpointing='all')
 
 
+@pytest.mark.slow
 def test_the_plan_chooses_checkpointing(cfg, tmp_path):
     cfg.model.backbone.checkpointing = 'block'
     with pytest.raises(ValueError, match='for MemoryBalanced to choose: rem'):
@@ -130,6 +134,7 @@ def test_the_plan_chooses_checkpointing(cfg, tmp_path):
     assert run(cfg, tmp_path).cfg.model.backbone.checkpointing == ['block'] * 3
 
 
+@pytest.mark.slow
 def test_everything_after_has_the_cuts(cfg, tmp_path):
     """What is dumped, logged, recorded and kept in checkpoints."""
     cfg.vis_backends = [{'type': 'LocalVisBackend'}]
@@ -153,6 +158,7 @@ def test_everything_after_has_the_cuts(cfg, tmp_path):
         assert torch.equal(again.state_dict()[name], value), name
 
 
+@pytest.mark.slow
 def test_a_config_names_the_runner(cfg, tmp_path):
     """As the tools of mmseg and mmpretrain read it; scope and class, too."""
     cfg.work_dir = str(tmp_path)
@@ -165,6 +171,7 @@ def test_a_config_names_the_runner(cfg, tmp_path):
     assert runner.cfg.model.backbone.boundaries == kept['split']['boundaries']
 
 
+@pytest.mark.slow
 def test_test_time_augmentation_recalls_the_plan(cfg, tmp_path, monkeypatch):
     first = run(cfg, tmp_path)
     monkeypatch.setattr(MemoryBalanced, 'plan', None)
@@ -207,6 +214,7 @@ def test_without_the_runner_it_is_said_what_to_write(cfg, tmp_path):
     assert not hasattr(plain.backbone, 'boundaries')
 
 
+@pytest.mark.slow
 def test_the_config_may_be_given_by_hand(cfg, tmp_path):
     points = CutPoints(MODELS.build(cfg.model.backbone.backbone), SHAPE)
     by_config = MemoryBalanced(2, config=cfg.to_dict())(points)

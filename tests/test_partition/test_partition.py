@@ -60,6 +60,7 @@ def test_layers_of_the_published_splits(points, depth, num_modules, layers):
 
 
 @pytest.mark.parametrize('name', sorted(PUBLISHED_SPLITS))
+@pytest.mark.slow
 def test_published_splits_can_be_cut(points, name, points_of):
     split = PublishedSplit(name)(None)
     kind = name.split('/')[1].split('-')[0]

@@ -46,6 +46,7 @@ def test_auxiliary_study(name, first, third, fifth, whole, millions):
     assert costs[2].params == 256 * 256 * 9 + 3 * 256
 
 
+@pytest.mark.slow
 def test_imagenet():
     """ResNet-152: a head three times as large as its module."""
     costs = aux_cost(load('dgl/resnet152_imagenet_50e_k2'))

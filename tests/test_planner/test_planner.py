@@ -36,6 +36,7 @@ def planner(config, kept):
     return kept['resnet']
 
 
+@pytest.mark.slow
 def test_the_plan_fits_with_the_least_compute(planner):
     budget = int(0.6 * planner.end_to_end.peak)
     found, fits = planner.within(budget)
@@ -62,6 +63,7 @@ def test_what_does_not_fit_is_said(planner):
     assert found.peak <= 1.02 * least
 
 
+@pytest.mark.slow
 def test_largest_batch(planner):
     split = Split(['layer2.0'], [None, None])
     budget = planner.end_to_end.peak
@@ -168,6 +170,7 @@ def test_schedules_in_the_table(planner):
     assert not planner.unavailable
 
 
+@pytest.mark.slow
 def test_heads_that_learn_from_the_next_module(config):
     """The last module has one too; they do not train one at a time."""
     cfg = config('resnet')
@@ -205,6 +208,7 @@ def test_heads_that_run_their_module(config):
         ({'type': 'SequentialIterTrainLoop', 'cache': 'disk'}, True),
     ],
 )
+@pytest.mark.slow
 def test_a_config_is_planned_by_its_schedule(config, train_cfg, cached):
     setting = TrainingSetting(config('resnet') | {'train_cfg': train_cfg})
     planner = Planner(Simulator(setting))
@@ -232,6 +236,7 @@ def test_modules_without_a_loss_are_not_planned(config):
         TrainingSetting(cfg)
 
 
+@pytest.mark.slow
 def test_table_json_and_picture(planner, tmp_path):
     rows = planner.compare(2)
     names = {(row.name, row.report.split.checkpointing[0]) for row in rows}
@@ -252,6 +257,7 @@ def test_table_json_and_picture(planner, tmp_path):
     assert (tmp_path / 'plan.png').stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_config_that_knows_nothing_of_mmlocal(config, tmp_path):
     """Boundaries and local heads are proposed."""
     cfg = config('deeplab')

@@ -47,6 +47,7 @@ def splits(names, num_modules, modes):
         pytest.param('vit', 3, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_balanced_is_the_exhaustive_optimum(planner_of, net, num_modules):
     """Every split run in full on fake tensors, against one search."""
     planner = planner_of(net)
@@ -61,6 +62,7 @@ def test_balanced_is_the_exhaustive_optimum(planner_of, net, num_modules):
 @pytest.mark.parametrize(
     'net', ['resnet', 'vit', pytest.param('deeplab', marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_predictions_are_close_to_full_steps(planner_of, net):
     planner = planner_of(net)
     names = planner.simulator.candidates

@@ -20,6 +20,7 @@ NETS = ['resnet', 'vit', 'deeplab', 'unet'] + [
 
 @pytest.mark.parametrize('amp', [False, True])
 @pytest.mark.parametrize('net', NETS)
+@pytest.mark.slow
 def test_predictions_are_what_real_steps_allocate(config, net, amp):
     setting = TrainingSetting(config(net), amp=amp, device='cpu')
     fake, real = Simulator(setting), RealSteps(setting)
@@ -87,6 +88,7 @@ def test_torchs_tracker_counts_alike(simulate, net):
     assert expected.peak == pytest.approx(peak, rel=0.03)
 
 
+@pytest.mark.slow
 def test_flops_are_torchs(simulate, helpers):
     simulator = simulate('vit')
     report = simulator.measure(Split([], [None]))
@@ -192,6 +194,7 @@ def test_frozen_stages(config):
     ('net', 'cached'),
     [('resnet', False), ('vit', False), ('resnet', True), ('deeplab', True)],
 )
+@pytest.mark.slow
 def test_one_module_at_a_time(config, net, cached):
     """The plan of each module is what a real step of it allocates."""
     cfg = config(net)

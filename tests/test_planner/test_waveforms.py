@@ -23,6 +23,7 @@ def setting():
     return TrainingSetting(cfg, device='cpu')
 
 
+@pytest.mark.slow
 def test_predictions_are_what_real_steps_allocate(setting):
     assert setting.inputs == '8 waveforms of 1600 samples'
     fake, real = Simulator(setting), RealSteps(setting)

@@ -256,6 +256,7 @@ def module_parallel_memory(rank: int, folder: Path) -> None:
     assert all(
         p.grad is None for p in wrap.param_groups[0]['params'] if p.is_meta
     )
+    dist.barrier()
 
 
 @check(2)
@@ -277,6 +278,8 @@ def module_parallel_traffic(rank: int, folder: Path) -> None:
     assert payload < sent < payload + 8000
     # What is on its way is bounded.
     assert len(model._pipeline._to_next._pending) <= 2 if rank == 0 else True
+    # What is on its way is lost if its sender ends.
+    dist.barrier()
 
 
 def refused(cfg: dict, text: str, **options) -> None:

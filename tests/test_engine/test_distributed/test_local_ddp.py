@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,9 @@ HERE = Path(__file__).parent
 SHARDS = pytest.mark.skipif(
     not hasattr(torch.cpu.Stream, 'record_event'), reason='needs a newer torch'
 )
-CHECKS = [
+NAMES = [
     'gradients-2',
-    pytest.param('gradients-4', marks=pytest.mark.slow),
+    'gradients-4',
     'gradients_of_ddp-2',
     'gradients_in_small_buckets-2',
     'gradients_that_are_set_to_zero-2',
@@ -50,7 +51,7 @@ CHECKS = [
     'state_dict_keys-2',
     'skipped_batch-2',
     'step_that_fails-2',
-    pytest.param('stuck_rank-2', marks=pytest.mark.slow),
+    'stuck_rank-2',
     'runner-2',
     'validation-2',
     'killed_rank-2',
@@ -60,25 +61,25 @@ CHECKS = [
     'sequential_cached_apart-2',
     'validation_of_modules-2',
     'memories_of_ctc-2',
-    pytest.param('sharded_training-2', marks=SHARDS),
-    pytest.param('sharded_training-3', marks=[SHARDS, pytest.mark.slow]),
-    pytest.param('sharded_segmentors-2', marks=SHARDS),
-    pytest.param('sharded_heads-2', marks=[SHARDS, pytest.mark.slow]),
-    pytest.param('sharded_mixed_precision-2', marks=SHARDS),
-    pytest.param('sharded_overflow_on_one_rank-2', marks=SHARDS),
-    pytest.param('sharded_states-2', marks=SHARDS),
-    pytest.param('sharded_inference-2', marks=SHARDS),
-    pytest.param('sharded_bytes-2', marks=SHARDS),
-    pytest.param('errors_of_sharding-2', marks=SHARDS),
-    pytest.param('sharded_runner-2', marks=[SHARDS, pytest.mark.slow]),
-    pytest.param('sharded_killed_rank-2', marks=[SHARDS, pytest.mark.slow]),
-    pytest.param('sharded_copy-2', marks=SHARDS),
-    pytest.param('sharded_accumulation_that_is_kept_whole-2', marks=SHARDS),
+    'sharded_training-2',
+    'sharded_training-3',
+    'sharded_segmentors-2',
+    'sharded_heads-2',
+    'sharded_mixed_precision-2',
+    'sharded_overflow_on_one_rank-2',
+    'sharded_states-2',
+    'sharded_inference-2',
+    'sharded_bytes-2',
+    'errors_of_sharding-2',
+    'sharded_runner-2',
+    'sharded_killed_rank-2',
+    'sharded_copy-2',
+    'sharded_accumulation_that_is_kept_whole-2',
     'module_parallel-2',
-    pytest.param('module_parallel_vgg-2', marks=pytest.mark.slow),
-    pytest.param('module_parallel_in_stages-2', marks=pytest.mark.slow),
+    'module_parallel_vgg-2',
+    'module_parallel_in_stages-2',
     'module_parallel_amp-2',
-    pytest.param('module_parallel_mesh-4', marks=pytest.mark.slow),
+    'module_parallel_mesh-4',
     'module_parallel_delayed-2',
     'module_parallel_overflow-2',
     'module_parallel_memory-2',
@@ -86,10 +87,30 @@ CHECKS = [
     'module_parallel_refuses-2',
     'module_parallel_predictions-2',
     'module_parallel_segmentor-2',
-    pytest.param('module_parallel_runs-2', marks=pytest.mark.slow),
+    'module_parallel_runs-2',
     'module_parallel_validation-2',
     'module_parallel_killed-2',
 ]
+# The core of each wrapper.
+QUICK = {
+    'gradients-2',
+    'gradients_of_ddp-2',
+    'order_between_modules-2',
+    'traffic-2',
+    'errors_on_shared_parameters-2',
+    'state_dict_keys-2',
+    'sharded_training-2',
+    'module_parallel-2',
+}
+
+
+def marked(name: str) -> Any:
+    marks = [] if name in QUICK else [pytest.mark.slow]
+    if name.startswith('sharded') or name == 'errors_of_sharding-2':
+        marks.append(SHARDS)
+    return pytest.param(name, marks=marks)
+
+
 # What a rank ends with where that is not success.
 ENDS = {
     name: {1: 'exit code -9'}
@@ -121,7 +142,7 @@ def results(tmp_path_factory, request):
     return json.loads((folder / 'results.json').read_text())
 
 
-@pytest.mark.parametrize('name', CHECKS)
+@pytest.mark.parametrize('name', [marked(name) for name in NAMES])
 def test_ranks(name, results):
     ends = ENDS.get(name, {})
     for rank, found in enumerate(results[name]):
@@ -130,5 +151,4 @@ def test_ranks(name, results):
 
 def test_all_checks_are_run():
     source = ''.join(path.read_text() for path in HERE.glob('checks_*.py'))
-    names = [getattr(name, 'values', [name])[0] for name in CHECKS]
-    assert source.count('@check(') == len({n.split('-')[0] for n in names})
+    assert source.count('@check(') == len({n.split('-')[0] for n in NAMES})

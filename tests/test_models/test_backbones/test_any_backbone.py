@@ -157,6 +157,7 @@ def test_a_step_trains_every_module(helpers, name):
     assert not untrained
 
 
+@pytest.mark.slow
 def test_infopro_on_any_backbone(helpers, name):
     head = {
         'type': 'mmlocal.InfoProHead',

@@ -433,6 +433,7 @@ def stock(request, kept):
     return deepcopy(kept[request.param])
 
 
+@pytest.mark.slow
 def test_each_weight_learns_from_the_first_loss_it_leads_to(stock):
     model, oracle = stock, deepcopy(stock)
     x = torch.randn(2, 3, 64, 64)

@@ -306,6 +306,7 @@ def text_of(runner):
         return file.read()
 
 
+@pytest.mark.slow
 def test_overflow_leaves_a_batch_out(loops, delayed):
     """As the loss scale falls, training begins."""
     delayed['optim_wrapper'] |= {

@@ -54,6 +54,7 @@ class Beginning(Hook):
     'iters',
     [14, *(pytest.param(i, marks=pytest.mark.slow) for i in (3, 11, 25))],
 )
+@pytest.mark.slow
 def test_with_buffers_as_if_it_had_not_been_stopped(
     cfg, replay, tmp_path, iters
 ):
@@ -109,6 +110,7 @@ def test_data_of_a_batch_is_saved_once(cfg, replay):
 @pytest.mark.parametrize(
     'iters', [14, *(pytest.param(i, marks=pytest.mark.slow) for i in (3, 25))]
 )
+@pytest.mark.slow
 def test_without_buffers_all_else_goes_on(cfg, replay, tmp_path, iters):
     _, first, second, begin = stopped_and_resumed(cfg, replay, tmp_path, iters)
     state = first[0].train_loop.state_dict()

@@ -161,6 +161,7 @@ def test_only_the_module_runs_and_one_file_is_left(cfg, loops):
 @pytest.mark.parametrize(
     'stop', [{'epochs': n} for n in (2, 3, 5)] + [{'iters': 11}], ids=str
 )
+@pytest.mark.slow
 def test_resumed(cfg, loops, stop, lost):
     """With what is stored, or without."""
     if 'iters' in stop:

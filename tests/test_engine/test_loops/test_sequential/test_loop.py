@@ -188,6 +188,7 @@ STOPS += [{'iters': n} for n in (3, 8, 11, 16, 23)]
 
 
 @pytest.mark.parametrize('stop', STOPS, ids=str)
+@pytest.mark.slow
 def test_resumed_run_equals_one_that_was_not_stopped(cfg, loops, stop):
     """Within a phase, and at its border."""
     if 'iters' in stop:
