@@ -57,8 +57,9 @@ class ImagewiseLoss:
     the middle of the cells of the logits, which are not resized for it.
 
     Args:
-        *args, **kwargs: Those of the decode head, with one or several mmseg
+        args (Any): Those of the decode head, with one or several mmseg
             ``CrossEntropyLoss`` in ``loss_decode`` and no ``sampler``.
+        kwargs (Any): The same, by name.
 
     Raises:
         ValueError: On another loss, sigmoid, mask or reduction, and on a
