@@ -21,6 +21,7 @@ import os
 import tempfile
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -44,7 +45,7 @@ E2E, OURS, PIPELINE = 'DDP, end to end', 'ModuleParallel', '1F1B, end to end'
 CUTS = {2: ['layer4.1'], 4: ['layer3.0', 'layer4.0', 'layer4.1']}
 
 
-class Way:
+class Way(ABC):
     """One way to train.
 
     Args:
@@ -55,9 +56,9 @@ class Way:
         self.cuts = args.cuts or CUTS[args.ranks]
         self.model, self.wrap = self.build()
 
+    @abstractmethod
     def build(self) -> tuple[nn.Module, OptimWrapper]:
         """The model, wrapped, and its optimizer."""
-        raise NotImplementedError
 
     def step(self, batch: dict) -> None:
         """One step on this rank's batch."""

@@ -91,23 +91,13 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         '--plot', metavar='PNG', help='draw the memory over one step'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=cli.Options,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config',
-    )
+    cli.add_options(parser)
     return parser
 
 
 def make_config(args: Namespace) -> Config:
     """The config with the options of the command line in it."""
-    cfg = Config.fromfile(args.config)
-    cli.check_options(cfg, args.cfg_options)
-    cfg.merge_from_dict(args.cfg_options)
-    return cfg
+    return cli.read_config(args.config, args.cfg_options)
 
 
 def plan(cfg: Config, args: Namespace, console: Console) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from mmlocal.models.module_training import ask_for_gradient
+from mmlocal.models.structure import map_leaves
 from mmlocal.step import LocalStep
 
-from .probe import AtCuts, Probe, band_of, finished_outputs, replace_output
+from .probe import AtCuts, Probe, band_of, finished_outputs
 from .recorder import GRADIENTS, OPTIMIZER, SIDES, Window
 from .simulator import Simulator
 from .units import Head, Side, Tail, Unit
@@ -120,16 +121,16 @@ class Pieces(Probe):
 
     def at_end(self, module: Any, args: tuple, outputs: Any) -> Any:
         """Heads propagate to what earlier units gave."""
-        for number, output in enumerate(list(finished_outputs(outputs))):
+        leaves: dict[int, Tensor] = {}
+        for number, output in enumerate(finished_outputs(outputs)):
             _, band = self.recorder.find(output)
-            leaf = output.detach().requires_grad_()
+            leaf = leaves[id(output)] = output.detach().requires_grad_()
             leaf.register_post_accumulate_grad_hook(
                 partial(self._at_side, number)
             )
             # Until a gradient comes, nothing reads it.
             self._sides.append(Side(_unit(band), 0))
-            outputs = replace_output(outputs, output, leaf)
-        return outputs
+        return map_leaves(outputs, lambda out: leaves.get(id(out), out))
 
     def before_backward(self) -> None:
         """Behind the whole forward."""

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from mmlocal.models.cut_points import Split
 from mmlocal.models.freed_outputs import graph_nodes
 from mmlocal.models.module_training import ModuleTraining
+from mmlocal.models.structure import floats
 
 from .bands import in_phase
 from .recorder import Recorder
@@ -162,21 +163,6 @@ def band_of(unit: int) -> str:
     return f'unit {unit}'
 
 
-def finished_outputs(outputs: Any) -> Iterator[Tensor]:
+def finished_outputs(outputs: Any) -> list[Tensor]:
     """Outputs that stem from earlier units."""
-    if isinstance(outputs, (list, tuple)):
-        for output in outputs:
-            yield from finished_outputs(output)
-    elif (
-        isinstance(outputs, Tensor)
-        and outputs.is_floating_point()
-        and not outputs.requires_grad
-    ):
-        yield outputs
-
-
-def replace_output(outputs: Any, old: Tensor, new: Tensor) -> Any:
-    """A backbone's outputs with another one in place of one."""
-    if isinstance(outputs, (list, tuple)):
-        return type(outputs)(replace_output(out, old, new) for out in outputs)
-    return new if outputs is old else outputs
+    return [out for out in floats(outputs).values() if not out.requires_grad]

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mmlocal.fake_tensors import tensors_of
+from mmlocal.models.structure import map_leaves
 
-from .probe import AtCuts, Probe, band_of, finished_outputs, replace_output
+from .probe import AtCuts, Probe, band_of, finished_outputs
 from .recorder import GRADIENTS
 from .simulator import Simulator
 
@@ -130,11 +131,12 @@ class Alone(Probe):
 
     def at_end(self, module: Any, args: tuple, outputs: Any) -> Any:
         """Ask for the gradient of one output."""
-        found = list(finished_outputs(outputs))
+        found = finished_outputs(outputs)
         if self.side is None or self.side >= len(found):
             return outputs
-        leaf = found[self.side].detach().requires_grad_()
-        return replace_output(outputs, found[self.side], leaf)
+        old = found[self.side]
+        new = old.detach().requires_grad_()
+        return map_leaves(outputs, lambda out: new if out is old else out)
 
     def before_backward(self) -> None:
         """The tail's comes now."""

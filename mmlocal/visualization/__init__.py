@@ -6,11 +6,18 @@ from .drawing import (
     draw_modules,
     draw_segmentation,
 )
-from .views import Prediction, View, predictions_of, to_images
+from .views import (
+    Prediction,
+    View,
+    annotation_of,
+    predictions_of,
+    to_images,
+)
 
 __all__ = [
     'Prediction',
     'View',
+    'annotation_of',
     'draw_annotations',
     'draw_classification',
     'draw_modules',

@@ -72,18 +72,24 @@ def predictions_of(
         result = Prediction('', seen=seen)
         if 'pred_sem_seg' in sample:
             result.labels = sample.pred_sem_seg.data[0].cpu().numpy()
-            if 'gt_sem_seg' in sample:
-                result.truth = sample.gt_sem_seg.data[0].cpu().numpy()
         else:
             result.scores = sample.pred_score.cpu().numpy()
-            if 'gt_label' in sample and len(sample.gt_label) == 1:
-                result.truth = int(sample.gt_label)
+        result.truth = annotation_of(sample)
         results.append(result)
     if modules:
         for views in _module_views(model, inputs, samples, rgb):
             for result, view in zip(results, views, strict=True):
                 result.modules.append(view)
     return results
+
+
+def annotation_of(sample: Any) -> np.ndarray | int | None:
+    """The label map (H, W) or the one class of a data sample, if it has it."""
+    if 'gt_sem_seg' in sample:
+        return sample.gt_sem_seg.data[0].cpu().numpy()
+    if 'gt_label' in sample and len(sample.gt_label) == 1:
+        return int(sample.gt_label)
+    return None
 
 
 def to_images(pixels: Tensor, rgb: bool) -> list[np.ndarray]:

@@ -17,7 +17,12 @@ from PIL import Image
 from mmlocal.apis import cli
 from mmlocal.config import innermost_dataset, type_name
 from mmlocal.step import to_pixels
-from mmlocal.visualization import Prediction, draw_annotations, to_images
+from mmlocal.visualization import (
+    Prediction,
+    annotation_of,
+    draw_annotations,
+    to_images,
+)
 
 
 def make_parser() -> ArgumentParser:
@@ -93,7 +98,7 @@ def annotated(
                 f'{cfg.filename} trains on waveforms, and this draws images.'
             )
         pixels = to_pixels(data['inputs'], preprocess)
-        truth = _truth(data['data_samples'][0])
+        truth = annotation_of(data['data_samples'][0])
         for view in to_images(pixels.expand(-1, 3, -1, -1), rgb):
             found.append(Prediction('', seen=view, truth=truth))
     return found, getattr(dataset, 'metainfo', {})
@@ -105,14 +110,6 @@ def _is_rgb(loader: dict, preprocessor: dict) -> bool:
     kinds = [type_name(transform['type']) for transform in pipeline]
     converted = any(preprocessor.get(k) for k in ('bgr_to_rgb', 'to_rgb'))
     return ('LoadImageFromFile' not in kinds) != converted
-
-
-def _truth(sample: Any) -> np.ndarray | int | None:
-    if 'gt_sem_seg' in sample:
-        return sample.gt_sem_seg.data[0].cpu().numpy()
-    if 'gt_label' in sample and len(sample.gt_label) == 1:
-        return int(sample.gt_label)
-    return None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
