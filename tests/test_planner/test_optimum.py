@@ -20,6 +20,16 @@ def splits(names, max_modules, modes):
                 yield Split(list(cuts), list(chosen))
 
 
+def reports(simulator, max_modules, modes):
+    """What each split takes; a stem alone cannot be checkpointed."""
+    for split in splits(simulator.candidates, max_modules, modes):
+        try:
+            yield simulator.measure(split)
+        except ValueError as error:
+            assert 'no whole block' in str(error)  # noqa: PT017
+            assert set(split.checkpointing) != {None}  # noqa: PT017
+
+
 @pytest.mark.parametrize(
     ('net', 'max_modules', 'modes'),
     [
@@ -34,15 +44,13 @@ def test_no_split_that_fits_takes_less_compute(
 ):
     simulator = simulate(net, batch_size=8)
     planner = Planner(simulator)
-    names = simulator.candidates
     if net == 'deep':
-        assert len(names) == 30
-    every = [
-        simulator.measure(split) for split in splits(names, max_modules, modes)
-    ]
+        assert len(simulator.candidates) == 30
+    every = list(reports(simulator, max_modules, modes))
     whole = planner.end_to_end
-    # A linear head is cheaper than the gradient that a cut saves.
-    assert min(r.total_flops for r in every) < whole.total_flops
+    if net != 'vit':
+        # A linear head is cheaper than the gradient that a cut saves.
+        assert min(r.total_flops for r in every) < whole.total_flops
     for part in BUDGETS:
         budget = int(part * whole.peak)
         fit = [r.total_flops for r in every if r.peak <= budget]
