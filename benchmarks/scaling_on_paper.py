@@ -5,7 +5,8 @@
 For DeepLabV3-R101 (the InfoPro config, 2 images of 512x1024 a GPU, SGD) and
 ViT-L/16 in four modules (32 images of 224x224 a GPU, AdamW), in float32.
 Weights, features, activations and FLOPs are counted on fake tensors; the rest
-are the formulas in docs/distributed.md. Prints tables (Markdown).
+are the formulas in docs/distributed.md. What one of the ranks holds is also
+predicted by the planner, which follows a step of it. Prints tables (Markdown).
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmlocal.models.cut_points import Split
-from mmlocal.planner import Simulator, TrainingSetting
+from mmlocal.planner import (
+    Simulator,
+    TrainingSetting,
+    sharded_memory,
+    stages_memory,
+)
 from mmlocal.planner.recorder import GRADIENTS, OPTIMIZER, PARAMETERS
 from mmlocal.registry import MODELS
 
@@ -65,9 +71,8 @@ class MeanToken(BaseModule):
         return (outputs[-1].mean(1),)
 
 
-def count(name: str, cfg: Config, copies: int) -> Network:
+def count(name: str, simulator: Simulator, copies: int) -> Network:
     """Run the steps on fake tensors."""
-    simulator = Simulator(TrainingSetting(cfg))
     backbone = simulator.backbone
     split = simulator.own_split
     size = simulator.setting.batch_size
@@ -87,7 +92,7 @@ def count(name: str, cfg: Config, copies: int) -> Network:
     height, width = simulator.setting.image_size
     features = [3 * height * width * 4]
     for k in indices[1:]:
-        features.append(simulator._module_input(k, 1).nbytes)
+        features.append(simulator.module_input(k, 1).nbytes)
     return Network(
         name,
         size,
@@ -188,6 +193,22 @@ def _list(sizes: Sequence[float]) -> str:
     return ', '.join(f'{size / GB:.2f}' for size in sizes)
 
 
+def planned(simulator: Simulator, ranks: int) -> str:
+    """What one of the ranks holds, by the planner."""
+    split = simulator.own_split
+    whole = simulator.measure(split).peak
+    shard = sharded_memory(simulator, split, ranks).peak
+    stages = stages_memory(simulator, split, ranks)
+    return (
+        f'One of {ranks} GPUs by the planner ({simulator.setting.inputs}, '
+        f'{simulator.setting.precision}): '
+        f'LocalDistributedDataParallel {whole / GB:.2f} GB, LocalFSDP at most '
+        f'{shard / GB:.2f} GB, ModuleParallel by stage at most '
+        f'{_list([stage.peak for stage in stages])} GB, of which weights '
+        f'{_list([stage.weights for stage in stages])} GB'
+    )
+
+
 def vit_large() -> Config:
     """ViT-L/16 in four modules of six blocks."""
     return Config(
@@ -238,11 +259,14 @@ def main() -> None:
     parser.add_argument('--ranks', nargs='+', type=int, default=[8, 64, 1024])
     args = parser.parse_args()
     path = ROOT / 'configs/infopro/deeplabv3_r101_cityscapes.py'
-    for net in (
-        count('DeepLabV3-R101', Config.fromfile(path), copies=3),
-        count('ViT-L/16', vit_large(), copies=4),
+    for name, cfg, copies in (
+        ('DeepLabV3-R101', Config.fromfile(path), 3),
+        ('ViT-L/16', vit_large(), 4),
     ):
+        simulator = Simulator(TrainingSetting(cfg))
+        net = count(name, simulator, copies)
         print(f'\n{describe(net)}\n\n{table(net, args.ranks)}')
+        print(f'\n{planned(simulator, args.ranks[0])}')
 
 
 if __name__ == '__main__':

@@ -545,7 +545,7 @@ def test_plan_memory(capsys, tmp_path):
     assert len(found['rows']) == 9
     assert found['plan']['peak'] <= found['budget']
     assert repr(found['plan']['boundaries']) in text
-    assert found['rank']['peak'] < found['plan']['peak']
+    assert found['ranks']['LocalFSDP']['peak'] < found['plan']['peak']
     assert (tmp_path / 'plan.png').stat().st_size > 10_000
 
 

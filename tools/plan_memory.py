@@ -21,7 +21,6 @@ from mmlocal.config import type_name
 from mmlocal.planner import (
     MAX_MODULES,
     Planner,
-    RankMemory,
     Row,
     Simulator,
     StepReport,
@@ -31,6 +30,7 @@ from mmlocal.planner import (
     parse_budget,
     report,
     sharded_memory,
+    stages_memory,
     warnings_of,
 )
 
@@ -85,7 +85,8 @@ def make_parser() -> ArgumentParser:
         '--ranks',
         type=int,
         help='also say what each of so many GPUs holds if LocalFSDP shards '
-        'the model; batch sizes are those of a GPU',
+        'the model, or ModuleParallel divides it; batch sizes are those of a '
+        'GPU',
     )
     parser.add_argument('--out', metavar='JSON', help='write all of it here')
     parser.add_argument(
@@ -139,15 +140,10 @@ def plan(cfg: Config, args: Namespace, console: Console) -> None:
     console.print(report.breakdown(chosen))
     if args.ranks:
         with console.status('running one rank'):
-            rank = _rank(cfg, simulator, chosen, args.ranks)
-        content['rank'] = asdict(rank)
-        console.print(
-            f'One of {rank.ranks} GPUs: {chosen.peak / GIB:.2f} GiB with '
-            'LocalDistributedDataParallel, at most '
-            f'{rank.peak / GIB:.2f} GiB with LocalFSDP '
-            f'({rank.weights / GIB:.3f} of weights, at most '
-            f'{rank.gathered / GIB:.3f} whole at a time).'
-        )
+            lines, content['ranks'] = _ranks(
+                cfg, simulator, chosen, args.ranks
+            )
+        console.print('\n'.join(lines))
     for name, reason in planner.unavailable.items():
         console.print(f'[yellow]{name}: {reason}')
     for warning in warnings_of([row.report for row in rows]):
@@ -161,13 +157,35 @@ def plan(cfg: Config, args: Namespace, console: Console) -> None:
         console.print(f'written: {args.plot}')
 
 
-def _rank(
+def _ranks(
     cfg: Config, simulator: Simulator, chosen: StepReport, ranks: int
-) -> RankMemory:
+) -> tuple[list[str], dict[str, Any]]:
+    """What one of several GPUs holds, by wrapper."""
     wrapper = cfg.get('model_wrapper_cfg') or {}
-    if type_name(wrapper.get('type')) != 'LocalFSDP':
-        wrapper = {}
-    return sharded_memory(simulator, chosen.split, ranks, wrapper)
+    name = type_name(wrapper.get('type'))
+    options = wrapper if name == 'LocalFSDP' else {}
+    shard = sharded_memory(simulator, chosen.split, ranks, options)
+    lines = [
+        f'One of {ranks} GPUs: {chosen.peak / GIB:.2f} GiB with '
+        'LocalDistributedDataParallel,',
+        f'at most {shard.peak / GIB:.2f} GiB with LocalFSDP '
+        f'({shard.weights / GIB:.3f} of weights, at most '
+        f'{shard.gathered / GIB:.3f} whole at a time),',
+    ]
+    content: dict[str, Any] = {'LocalFSDP': asdict(shard)}
+    options = wrapper if name == 'ModuleParallel' else {}
+    try:
+        stages = stages_memory(simulator, chosen.split, ranks, options)
+    except ValueError as error:
+        return [*lines, f'none with ModuleParallel: {error}'], content
+    content['ModuleParallel'] = [asdict(stage) for stage in stages]
+    lines += [
+        f'at most {stage.peak / GIB:.2f} GiB with ModuleParallel in stage '
+        f'{number} ({stage.weights / GIB:.3f} of weights; modules: '
+        f'{stage.modules}).'
+        for number, stage in enumerate(stages, 1)
+    ]
+    return lines, content
 
 
 def _answer(

@@ -6,6 +6,7 @@ from .budget import parse_budget
 from .planner import MAX_MODULES, Planner, Row
 from .ranks import RankMemory, sharded_memory
 from .simulator import Simulator
+from .stages import StageMemory, stages_memory
 from .step_report import StepReport
 from .training_setting import TrainingSetting
 
@@ -16,11 +17,13 @@ __all__ = [
     'Row',
     'TrainingSetting',
     'Simulator',
+    'StageMemory',
     'StepReport',
     'config_lines',
     'describe_floor',
     'parse_budget',
     'report',
     'sharded_memory',
+    'stages_memory',
     'warnings_of',
 ]

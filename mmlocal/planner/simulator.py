@@ -203,7 +203,11 @@ class Simulator:
         return self._run(split, size, self.model.train_step, keep)
 
     def measure_module(
-        self, split: Split, index: int, cached: bool = False
+        self,
+        split: Split,
+        index: int,
+        cached: bool = False,
+        keep: bool = False,
     ) -> StepReport:
         """One step that trains one module, while the others are frozen.
 
@@ -212,6 +216,7 @@ class Simulator:
             index (int): Of the module, from 0.
             cached (bool): Whether its input has been computed before. If not,
                 the modules before it run without gradient.
+            keep (bool): Keep the course of the step. Defaults to False.
 
         Raises:
             ValueError: If ``cached``, and the backbone is no chain.
@@ -219,7 +224,7 @@ class Simulator:
         self.prepare(split)
         size = self.setting.batch_size
         with self.module_step(index, size, cached) as (train, feat):
-            return self._run(split, size, train, given=feat)
+            return self._run(split, size, train, keep, feat)
 
     @contextmanager
     def module_step(
@@ -237,7 +242,7 @@ class Simulator:
         """
         backbone, feat = self.backbone, None
         if cached and index:
-            feat = self._module_input(index, batch_size)
+            feat = self.module_input(index, batch_size)
 
         def train_step(batch: dict, wrap: OptimWrapper) -> None:
             alone = backbone.alone(index, feat) if cached else nullcontext()
@@ -250,7 +255,8 @@ class Simulator:
         with only_module(self.model, index):
             yield train_step, feat
 
-    def _module_input(self, index: int, batch_size: int) -> Tensor:
+    def module_input(self, index: int, batch_size: int) -> Tensor:
+        """What a module takes in, (B, C, H, W) or as its backbone has it."""
         chain = self.backbone.chain
         shape = self.setting.input_shape[:1] + self.setting.image_size
         weight = next(self.backbone.parameters())
