@@ -116,8 +116,9 @@ def take_over_with_cp(backbone: nn.Module) -> bool:
     """Switch mm's own checkpointing off; whether it was on.
 
     mm's ``with_cp`` is reentrant: behind a boundary, where no gradient is
-    asked of the input, it leaves the block out, and BatchNorm's statistics
-    move twice a step.
+    asked of the input, it leaves the block out
+    (https://github.com/pytorch/pytorch/issues/7617), and BatchNorm's
+    statistics move twice a step.
     """
     modules = [m for m in backbone.modules() if getattr(m, 'with_cp', False)]
     for module in modules:
@@ -277,7 +278,8 @@ class _CheckpointedForward:
 def _held_statistics(block: nn.Module) -> Iterator[None]:
     """Let layers in training move scratch buffers, not their statistics.
 
-    Autograd saves the buffers, so that a layer without any would not match
+    torch would move these a second time
+    (https://github.com/pytorch/pytorch/issues/96136). Autograd saves the buffers, so that a layer without any would not match
     the first forward.
     """
     saved = []

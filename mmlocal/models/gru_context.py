@@ -31,7 +31,8 @@ class GRUContext(nn.GRU):
         if self.bptt or not torch.is_grad_enabled():
             return super().forward(feat_NLC)[0].transpose(1, 2)
         # Autocast would keep copies of the weights from here, which torch 2.6
-        # takes again below: without gradient.
+        # takes again below: without gradient
+        # (https://github.com/pytorch/pytorch/issues/158232).
         with torch.no_grad(), torch.autocast(feat.device.type, enabled=False):
             exact = feat_NLC.to(self.weight_ih_l0.dtype)
             states = super().forward(exact)[0]

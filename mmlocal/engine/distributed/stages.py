@@ -60,7 +60,8 @@ class Stages:
         self.across_on_host = self._on_host()
         if timeout is not None:
             for group in (self.across, self.within, self.across_on_host):
-                # A mesh takes none: as torchtitan does.
+                # A mesh takes none, so as torchtitan does
+                # (https://github.com/pytorch/pytorch/issues/119613).
                 _set_pg_timeout(timedelta(seconds=timeout), group)
 
     @property

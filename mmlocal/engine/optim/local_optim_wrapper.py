@@ -121,7 +121,8 @@ class LocalStepMixin:
     def backward(self, loss: Tensor, **kwargs) -> None:
         """Propagate the model's own loss back, and count the step."""
         self._begun = True
-        # A plain try: torch.compile stumbles over a generator here.
+        # A plain try: torch.compile stumbles over a generator here
+        # (https://github.com/pytorch/pytorch/issues/130559).
         try:
             with self.during('backward'):
                 super().backward(loss, **kwargs)
