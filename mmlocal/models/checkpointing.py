@@ -279,8 +279,8 @@ def _held_statistics(block: nn.Module) -> Iterator[None]:
     """Let layers in training move scratch buffers, not their statistics.
 
     torch would move these a second time
-    (https://github.com/pytorch/pytorch/issues/96136). Autograd saves the buffers, so that a layer without any would not match
-    the first forward.
+    (https://github.com/pytorch/pytorch/issues/96136). Autograd saves the
+    buffers, so that a layer without any would not match the first forward.
     """
     saved = []
     for layer in block.modules():
