@@ -14,7 +14,7 @@ from mmlocal.engine.distributed import ModuleParallel
 from mmlocal.evaluation.ensemble import KINDS
 from mmlocal.evaluation.readers import make_reader
 from mmlocal.registry import LOOPS
-from mmlocal.step import local_backbone, unwrap
+from mmlocal.step import local_backbones, unwrap
 
 
 class _ReadsOut:
@@ -60,7 +60,8 @@ class _ReadsOut:
 
     def _predict(self, data_batch: dict) -> Sequence[Any]:
         model = unwrap(self.runner.model)
-        backbone = local_backbone(model)
+        backbones = local_backbones(model)
+        backbone = next(iter(backbones.values()), None)
         parted = isinstance(self.runner.model, ModuleParallel)
         if parted or backbone is None or isinstance(model, BaseTTAModel):
             outputs = getattr(self.runner.model, f'{self.stage}_step')(
@@ -74,6 +75,13 @@ class _ReadsOut:
                 )
         else:
             data = model.data_preprocessor(data_batch, False)
+            if len(backbones) > 1:
+                first, *others = backbones
+                self._tell_once(
+                    f'modules of {first} are read out, those of '
+                    f'{", ".join(others)} are not: a read-out is named by '
+                    'its module alone.'
+                )
             reader = make_reader(model, backbone, **data)
             outputs = reader.run()
             rows, missing = reader.read(self.ensemble)
@@ -115,6 +123,7 @@ class LocalValLoop(_ReadsOut, ValLoop):
     forward ends behind it. The data samples then have its prediction, and
     other metrics measure the module in training.
 
+    Of several cut backbones the first is read out, which the log says.
     A model whose backbone is not cut, one whose ranks have a module each
     (``ModuleParallel``), and test-time augmentation have no read-outs.
 

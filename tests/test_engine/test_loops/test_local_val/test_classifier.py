@@ -143,6 +143,15 @@ def test_heads_without_classes_are_left_out(run, classifier, images, log):
     assert 'module 2' not in text
 
 
+def test_of_two_backbones_the_first_is_read_out(run, classifier, images, log):
+    model, other = classifier(), classifier(boundaries=CUTS[:1])
+    model.second = other.backbone
+    _, samples = run(model, images, [], batch_size=4)
+    names = [name for name in samples[0]['read_outs'] if 'module' in name]
+    assert names == ['module_1', 'module_2', 'module_3']
+    assert log.text.count('those of second are not') == 1
+
+
 def test_local_end(run, classifier, images):
     """The last module's own head, not the probe behind it."""
     model = classifier(local_end=True)
