@@ -73,11 +73,7 @@ def train(
     config: Path, work_dir: Path, seed: int, args: argparse.Namespace
 ) -> None:
     """Run tools/train.py; its output goes to the work dir."""
-    work_dir.mkdir(parents=True, exist_ok=True)
-    leaf = work_dir / 'config.py'
-    leaf.write_text(
-        f'_base_ = [{str(config.resolve())!r}]\n{args.settings.read_text()}'
-    )
+    leaf = merged(config, args.settings, work_dir)
     command = [sys.executable, ROOT / 'tools/train.py', leaf]
     command += ['--work-dir', work_dir, '--resume']
     command += ['--cfg-options', f'randomness.seed={seed}']
@@ -88,6 +84,16 @@ def train(
     if status:
         sys.exit(f'{config} failed: see {work_dir / "output.txt"}')
     (work_dir / 'done').touch()
+
+
+def merged(config: Path, settings: Path, work_dir: Path) -> Path:
+    """Write a config with the settings on top."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    leaf = work_dir / 'config.py'
+    leaf.write_text(
+        f'_base_ = [{str(config.resolve())!r}]\n{settings.read_text()}'
+    )
+    return leaf
 
 
 def read(work_dir: Path, metrics: list[str]) -> dict[str, list[float]]:

@@ -87,14 +87,14 @@ def _speed(method: Method, base: Method) -> list[str]:
         return [method.failure or '-', '-', '-']
     ratio = '1' if method is base else '-'
     if base.rounds and method is not base:
-        ratio = _spread(method.ratios(base), '.3f')
+        ratio = spread(method.ratios(base), '.3f')
     times = [1000 * second for second in method.seconds]
     images = method.plan.batch_size / median(method.seconds)
-    return [_spread(times, '.1f'), ratio, f'{images:.1f}']
+    return [spread(times, '.1f'), ratio, f'{images:.1f}']
 
 
-def _spread(values: Sequence[float], style: str) -> str:
-    """Median and, in brackets, quartiles."""
+def spread(values: Sequence[float], style: str) -> str:
+    """Median and, in brackets, quartiles of values in this format."""
     middle = format(median(values), style)
     if len(values) < 2:
         return middle

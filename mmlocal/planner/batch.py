@@ -29,6 +29,17 @@ SIZES = {
     'Resize': ('scale', 'wh'),
     'RandomResizedCropAndInterpolationWithTwoPic': ('size', 'hw'),
 }
+# Side of the images that a data set has, all alike.
+SIDES = {
+    'CIFAR10': 32,
+    'CIFAR100': 32,
+    'CINIC10': 32,
+    'Digits': 8,
+    'FashionMNIST': 28,
+    'MNIST': 28,
+    'STL10': 96,
+    'SVHN': 32,
+}
 # Transforms that read files.
 LOADERS = ('LoadImageFromFile', 'LoadAnnotations')
 
@@ -90,10 +101,13 @@ def image_size_of(cfg: dict) -> tuple[int, ...]:
     drawn = dataset.get('image_size') or _default_image_size(dataset)
     if drawn is not None:
         return _pair(drawn)
+    side = SIDES.get(type_name(dataset.get('type')))
     for transform in reversed(list(_nested(train_pipeline_of(cfg)))):
         name = type_name(transform.get('type'))
         if name == 'CropAudio':
             return (transform.get('length', LENGTH),)
+        if name in SIZES:
+            side = None
         key, order = SIZES.get(name, (None, None))
         value = transform.get(key)
         if value is None or isinstance(value, float):
@@ -104,11 +118,13 @@ def image_size_of(cfg: dict) -> tuple[int, ...]:
             continue
         pair = _pair(value)
         return pair if order == 'hw' else pair[::-1]
+    if side is not None:
+        return side, side
     raise ValueError(
         'the config does not say how large its training images are: no '
-        'model.data_preprocessor.size and no RandomCrop, RandomResizedCrop '
-        'or Resize to a fixed size in train_dataloader.dataset.pipeline; '
-        'give --crop-size HEIGHT WIDTH.'
+        'model.data_preprocessor.size, no RandomCrop, RandomResizedCrop or '
+        'Resize to a fixed size in train_dataloader.dataset.pipeline, and no '
+        'data set of one size; give --crop-size HEIGHT WIDTH.'
     )
 
 
@@ -152,10 +168,12 @@ def make_batch(
             samples of a waveform.
         channels (int): Of an image. Defaults to 3.
         pipeline (Sequence[dict], optional): Transforms that make the views
-            and masks of a self-supervised model.
+            and masks of a self-supervised model, or views for a classifier.
     """
-    if task == 'self-supervised':
-        return _self_supervised(batch_size, image_size, pipeline or [])
+    pipeline = pipeline or []
+    names = [type_name(transform['type']) for transform in pipeline]
+    if task == 'self-supervised' or 'MultiView' in names:
+        return _transformed(batch_size, image_size, pipeline)
     if len(image_size) == 1:
         shape, dtype = (1, *image_size), torch.float32
     else:
@@ -197,7 +215,7 @@ def map_batch(
     return {'inputs': inputs, 'data_samples': samples}
 
 
-def _self_supervised(
+def _transformed(
     batch_size: int, image_size: tuple[int, int], pipeline: Sequence[dict]
 ) -> dict[str, Any]:
     from mmengine.dataset import Compose, default_collate

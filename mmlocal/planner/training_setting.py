@@ -46,7 +46,7 @@ class TrainingSetting:
 
     Attributes:
         task (str): 'segmentation', 'classification' or 'self-supervised'.
-        pipeline (list[dict] | None): Transforms that make views and masks.
+        pipeline (list[dict]): Transforms of a training image.
         model (dict): Config of the model, its backbone wrapped and uncut.
         boundaries (list | str | dict): As in the config.
         checkpointing (str | Sequence | None): As in the config.
@@ -81,9 +81,7 @@ class TrainingSetting:
         self.task = task_of(cfg['model'])
         self.batch_size = batch_size or batch_size_of(cfg)
         self.image_size = image_size or image_size_of(cfg)
-        self.pipeline = None
-        if self.task == 'self-supervised':
-            self.pipeline = train_pipeline_of(cfg)
+        self.pipeline = train_pipeline_of(cfg)
         self.optim_cfg = _optim_cfg(cfg, amp)
         self.amp = wrapper_kind(self.optim_cfg).amp
         self.dtype = torch.float32

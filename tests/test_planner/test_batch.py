@@ -46,6 +46,17 @@ def test_size_of_training_images(transforms, size):
     assert image_size_of(cfg_of(*transforms)) == size
 
 
+def test_images_of_one_size_need_no_crop():
+    cfg = cfg_of({'type': 'RandomFlip', 'prob': 0.5})
+    dataset = cfg['train_dataloader']['dataset']['dataset']
+    dataset['type'] = 'mmlocal.CIFAR10'
+    assert image_size_of(cfg) == (32, 32)
+    keep = {'type': 'Resize', 'scale': (64, 128), 'keep_ratio': True}
+    dataset['pipeline'].append(keep)
+    with pytest.raises(ValueError, match='no data set of one size'):
+        image_size_of(cfg)
+
+
 def test_the_data_preprocessor_has_the_last_word():
     crop = {'type': 'RandomCrop', 'crop_size': 32}
     cfg = cfg_of(crop, data_preprocessor={'size': (64, 48)})
@@ -83,6 +94,9 @@ def test_views_and_masks_of_self_supervised_models():
     pipeline = [{'type': 'LoadImageFromFile'}, views, pack]
     batch = make_batch('self-supervised', 3, (16, 16), pipeline=pipeline)
     assert [view.shape for view in batch['inputs']] == [(3, 3, 16, 16)] * 2
+    labelled = make_batch('classification', 3, (16, 16), pipeline=pipeline)
+    assert [view.shape for view in labelled['inputs']] == [(3, 3, 16, 16)] * 2
+    assert [s.gt_label.tolist() for s in labelled['data_samples']] == [[0]] * 3
     mask = {
         'type': 'SimMIMMaskGenerator',
         'input_size': 16,
