@@ -100,9 +100,9 @@ def assign_blocks(
         kind = type(backbone).__name__
         if any(True for _ in innermost_blocks(backbone)):
             raise ValueError(
-                f'model.backbone.checkpointing: module {min(empty)} of this '
-                f'{kind} (counted from 0) holds no whole block, a stem alone '
-                'perhaps: write None for it.'
+                f'model.backbone.checkpointing: module {min(empty) + 1} of '
+                f'{len(modes)} of this {kind} holds no whole block, a stem '
+                'alone perhaps: write None for it.'
             )
         raise ValueError(
             f'model.backbone.checkpointing: {kind} has no list of blocks (a '
