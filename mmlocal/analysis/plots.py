@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ def plot_measures(entries: Sequence[Entry], path: str | Path) -> None:
     """Draw all measures of a run.
 
     A panel a value: by depth, a line a checkpoint, with the shuffled control
-    dashed; nHSIC also as an information plane; tables between modules, of the
-    last checkpoint, as heat maps.
+    dashed; nHSIC also as an information plane, if all checkpoints are of one
+    network; tables between modules, of the last checkpoint, as heat maps.
 
     Args:
         entries (Sequence[Entry]): Of :class:`~.record.MeasureFile`.
@@ -67,8 +68,8 @@ def draw_by_depth(
     axes: Axes, entries: Sequence[Entry], measure: str, name: str
 ) -> None:
     """One value, from module to module, a line a checkpoint."""
-    colors = _colors(entries)
-    for entry, color in zip(entries, colors, strict=True):
+    looks = zip(_colors(entries), cycle(_markers(entries)), strict=False)
+    for entry, (color, marker) in zip(entries, looks, strict=False):
         values = entry['measures'].get(measure, {})
         if name not in values:
             continue
@@ -79,7 +80,7 @@ def draw_by_depth(
             _numbers(values[name]),
             yerr=spread,
             color=color,
-            marker='o',
+            marker=marker,
             capsize=2,
             label=_label(entry),
         )
@@ -161,7 +162,7 @@ def _panels(entries: Sequence[Entry]) -> Iterator[tuple[Any, tuple]]:
             yield draw_table, (entry, measure, name)
         elif not name.endswith(SUFFIXES):
             yield draw_by_depth, (entries, measure, name)
-    if ('nhsic', 'y') in names:
+    if ('nhsic', 'y') in names and len(_networks(entries)) == 1:
         yield draw_information_plane, (entries,)
 
 
@@ -193,14 +194,24 @@ def _colors(entries: Sequence[Entry]) -> list[Any]:
     return [shades(0.9 * index / steps) for index in range(len(entries))]
 
 
+def _networks(entries: Sequence[Entry]) -> set[str | None]:
+    return {entry.get('label') for entry in entries}
+
+
+def _markers(entries: Sequence[Entry]) -> str:
+    """Epochs of one network are told apart by their color."""
+    return MARKERS if len(_networks(entries)) > 1 else MARKERS[0]
+
+
 def _depth(entries: Sequence[Entry]) -> int:
     return max(len(entry['modules']) for entry in entries)
 
 
 def _label(entry: Entry) -> str:
+    name = str(entry['checkpoint'])
     if entry.get('epoch') is not None:
-        return f'epoch {entry["epoch"]}'
-    return str(entry['checkpoint'])
+        name = f'epoch {entry["epoch"]}'
+    return f'{entry["label"]}, {name}' if entry.get('label') else name
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

@@ -49,7 +49,8 @@ class MeasureFile:
 
         Args:
             place (Mapping): Which checkpoint: ``checkpoint``, ``epoch`` and
-                ``iter``, and what else tells it from others.
+                ``iter``; ``label``, if others have the same name; and what
+                else tells it from them.
             modules (Sequence[str]): Names.
             measures (Sequence[Measure]): Wanted.
         """
@@ -73,11 +74,11 @@ class MeasureFile:
         if entry is None:
             entry = {**place, 'modules': list(modules)}
             entry.update(measures={}, settings={})
-            same = entry['checkpoint'] is not None
+            named = entry['checkpoint'] is not None
             self.entries = [
                 other
                 for other in self.entries
-                if not (same and other['checkpoint'] == entry['checkpoint'])
+                if not (named and _name(other) == _name(entry))
             ]
             self.entries.append(entry)
             self.entries.sort(key=lambda each: each['iter'] or 0)
@@ -97,6 +98,10 @@ class MeasureFile:
             if all(entry.get(key) == wanted[key] for key in wanted):
                 return entry
         return None
+
+
+def _name(entry: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    return entry['checkpoint'], entry.get('label')
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

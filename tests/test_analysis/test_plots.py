@@ -49,6 +49,15 @@ def test_a_value_is_drawn_by_depth_beside_its_control(axes, entries):
     assert axes.get_title() == 'dashed: shuffled pairing'
 
 
+def test_networks_have_their_names_and_marks(axes, entries):
+    first, last = ({**entries[1], 'label': name} for name in ('e2e', 'local'))
+    draw_by_depth(axes, [first, last], 'probe', 'accuracy')
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ['e2e, epoch 3', 'local, epoch 3']
+    marks = {line.get_marker() for line in axes.lines} - {'None', '_', '|'}
+    assert len(marks) >= 2
+
+
 def test_the_plane_has_a_path_a_module_above_the_control(axes, entries):
     draw_information_plane(axes, entries)
     paths = [line.get_xydata().tolist() for line in axes.lines]

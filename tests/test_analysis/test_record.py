@@ -62,6 +62,16 @@ def test_a_checkpoint_written_anew_replaces_its_entry(file):
     assert set(entry['measures']) == {'cka'}
 
 
+def test_a_checkpoint_of_another_network_is_another_one(file):
+    other = {**PLACE, 'label': 'end to end'}
+    assert names(file, other, [NHSICPlane()]) == ['nhsic']
+    file.add(other, MODULES, [CKA()], {'cka': {'modules': [[1.0]]}})
+    assert [entry.get('label') for entry in file.entries] == [
+        None,
+        'end to end',
+    ]
+
+
 def test_entries_are_in_order_of_training(file):
     first = {'checkpoint': 'initial', 'epoch': 0, 'iter': 0}
     file.add(first, MODULES, [CKA()], {'cka': {'modules': [[1.0]]}})

@@ -70,6 +70,12 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument('--out', required=True, metavar='JSON')
     parser.add_argument('--plot', metavar='PNG', help='draw all of it here')
+    parser.add_argument(
+        '--label',
+        metavar='TEXT',
+        help='what to call the network in the table and the picture, where '
+        'the JSON is to hold several',
+    )
     places = parser.add_mutually_exclusive_group()
     places.add_argument(
         '--outputs',
@@ -123,6 +129,8 @@ def run(args: Namespace, console: Console) -> None:
             reference = _reference(args, source, taps, folder)
         for path in args.checkpoints:
             place = _load(model, path, args.seed)
+            if args.label:
+                place['label'] = args.label
             missing = file.missing(place, taps.names, measures)
             console.print(
                 f'{path}: {", ".join(each.name for each in missing)}'
@@ -202,7 +210,7 @@ def _table(entries: Sequence[dict[str, Any]], measure: str) -> Table:
         values = entry['measures'].get(measure, {})
         for index, module in enumerate(entry['modules']):
             table.add_row(
-                '' if index else str(entry['checkpoint']),
+                '' if index else entry.get('label') or entry['checkpoint'],
                 module.removeprefix('module '),
                 *(_cell(values.get(name), index) for name in names),
                 end_section=index == len(entry['modules']) - 1,
