@@ -367,12 +367,15 @@ SMALL = {
 }
 
 
-def launch(work_dir, processes, *options, settings=(), **variables):
+PLANNED = ['model.backbone.boundaries.type=mmlocal.MemoryBalanced']
+
+
+def launch(config, work_dir, processes, *options, settings=(), **variables):
     """tools/dist_train.sh with a small Shapes classifier."""
     small = {**SMALL, 'train_cfg.max_epochs': variables.pop('epochs')}
     return subprocess.Popen(
-        [ROOT / 'tools/dist_train.sh', CLS, processes, '--work-dir', work_dir]
-        + [*options, '--cfg-options']
+        [ROOT / 'tools/dist_train.sh', config, processes]
+        + ['--work-dir', work_dir, *options, '--cfg-options']
         + [f'{key}={value}' for key, value in small.items()]
         + [*settings],
         stdout=subprocess.PIPE,
@@ -388,31 +391,63 @@ def output_of(process) -> str:
     return output
 
 
+@pytest.fixture(scope='module')
+def first_epoch(tmp_path_factory):
+    """An epoch of two ranks with a planned split: its folder and output."""
+    folder = tmp_path_factory.mktemp('first_epoch')
+    port = free_port()
+    ranks = launch(CLS, folder, '2', settings=PLANNED, epochs=1, PORT=port)
+    return folder, output_of(ranks)
+
+
+@pytest.fixture
+def trained(first_epoch, tmp_path):
+    """A copy: its folder, checkpoint and dumped config."""
+    shutil.copytree(first_epoch[0], tmp_path, dirs_exist_ok=True)
+    # The next run keeps its own checkpoint and config alone.
+    weights = shutil.move(tmp_path / 'epoch_1.pth', f'{tmp_path}/weights.pth')
+    dumped = shutil.move(tmp_path / Path(CLS).name, f'{tmp_path}/dumped.py')
+    return tmp_path, weights, dumped
+
+
 @pytest.mark.slow
-def test_cpu_processes(tmp_path):
-    """torchrun, gloo, the wrapper of the config; validation, checkpoint;
-    resumed by two 'machines' that find each other, then by one process."""
-    output = output_of(launch(tmp_path, '2', epochs=1, PORT=free_port()))
+def test_cpu_processes(first_epoch):
+    """torchrun, gloo, the wrapper of the config; validation, checkpoint."""
+    folder, output = first_epoch
     assert 'Epoch(train) [1][2/2]' in output
     assert 'local_0.loss_recon' in output
     assert 'Epoch(val) [1]' in output and 'accuracy/top1' in output
-    assert (tmp_path / 'epoch_1.pth').is_file()
+    assert (folder / 'epoch_1.pth').is_file()
     assert "type='mmlocal.LocalDistributedDataParallel'" in output
 
+
+@pytest.mark.slow
+def test_machines_that_meet(trained):
+    """Two 'machines' resume and find each other, and shard the model where
+    torch can; then one process resumes."""
+    folder, weights, dumped = trained
     meet = {'NNODES': '2', 'PORT': free_port(), 'MASTER_ADDR': '127.0.0.1'}
+    if hasattr(torch.cpu.Stream, 'record_event'):
+        meet['settings'] = ['model_wrapper_cfg.type=mmlocal.LocalFSDP']
     nodes = [
-        launch(tmp_path, '1', '--resume', epochs=2, **meet) for _ in range(2)
+        launch(dumped, folder, '1', '--resume', weights, epochs=2, **meet)
+        for _ in range(2)
     ]
     output = ''.join(map(output_of, nodes))
     assert 'Epoch(train) [2][2/2]' in output
+    assert 'Epoch(val) [2]' in output and 'accuracy/top1' in output
     assert 'the global batch has changed' not in output
+    state = torch.load(folder / 'epoch_2.pth', weights_only=False)
+    assert all(
+        type(value) is torch.Tensor for value in state['state_dict'].values()
+    )
 
     options = [f'{key}={value}' for key, value in SMALL.items()]
     TRAIN.main(
-        [CLS, '--resume', '--work-dir', str(tmp_path)]
+        [dumped, '--resume', '--work-dir', str(folder)]
         + ['--cfg-options', *options, 'train_cfg.max_epochs=3']
     )
-    output = max(tmp_path.glob('*/*.log'), key=os.path.getmtime).read_text()
+    output = max(folder.glob('*/*.log'), key=os.path.getmtime).read_text()
     assert 'Epoch(train) [3][4/4]' in output
     assert (
         'changed: 4 images (1 ranks of 4), where the checkpoint was trained '
@@ -421,56 +456,14 @@ def test_cpu_processes(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not hasattr(torch.cpu.Stream, 'record_event'), reason='needs a newer torch'
-)
-def test_cpu_processes_that_shard(tmp_path):
-    """Chosen by an option; resumed by three ranks, then by one process."""
-    wrapper = ['model_wrapper_cfg.type=mmlocal.LocalFSDP']
-    for epoch, ranks in ((1, '2'), (2, '3')):
-        options = ['--resume'] if epoch > 1 else []
-        output = output_of(
-            launch(
-                tmp_path,
-                ranks,
-                *options,
-                settings=wrapper,
-                epochs=epoch,
-                PORT=free_port(),
-            )
-        )
-        assert f'Epoch(train) [{epoch}][2/2]' in output
-        assert f'Epoch(val) [{epoch}]' in output
-        assert 'accuracy/top1' in output
-    assert 'the global batch has changed' in output
-    keys = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
-    assert all(
-        type(value) is torch.Tensor for value in keys['state_dict'].values()
-    )
-
-    options = [f'{key}={value}' for key, value in SMALL.items()]
-    TRAIN.main(
-        [CLS, '--resume', '--work-dir', str(tmp_path)]
-        + ['--cfg-options', *options, 'train_cfg.max_epochs=3']
-    )
-    output = max(tmp_path.glob('*/*.log'), key=os.path.getmtime).read_text()
-    assert 'Epoch(train) [3][4/4]' in output
-
-
-@pytest.mark.slow
-def test_a_planned_split(tmp_path, monkeypatch):
+def test_a_planned_split(first_epoch, trained, monkeypatch):
     """Planned before two ranks train; then resumed by one process, and tested,
     from the config and from the one that was dumped."""
-    planned = ['model.backbone.boundaries.type=mmlocal.MemoryBalanced']
-    output = output_of(
-        launch(tmp_path, '2', settings=planned, epochs=1, PORT=free_port())
-    )
+    _, output = first_epoch
+    folder, weights, dumped = trained
     assert output.count('planning where to cut') == 1
     assert 'MemoryBalanced' not in output
-    plan = json.loads((tmp_path / 'memory_plan.json').read_text())
-    # The next run keeps its own checkpoint and config alone.
-    weights = shutil.move(tmp_path / 'epoch_1.pth', f'{tmp_path}/weights.pth')
-    dumped = shutil.move(tmp_path / Path(CLS).name, f'{tmp_path}/dumped.py')
+    plan = json.loads((folder / 'memory_plan.json').read_text())
     kept = load_checkpoint(weights)['meta']['cfg']
     for cfg in (Config.fromstring(kept, '.py'), Config.fromfile(dumped)):
         backbone = cfg.model.backbone
@@ -484,12 +477,12 @@ def test_a_planned_split(tmp_path, monkeypatch):
     small = [f'{key}={value}' for key, value in SMALL.items()]
     small += ['test_dataloader.dataset.num_images=4']
     last = {}
-    for config, options in ((CLS, small + planned), (dumped, small)):
-        there = ['--work-dir', str(tmp_path), '--cfg-options', *options]
+    for config, options in ((CLS, small + PLANNED), (dumped, small)):
+        there = ['--work-dir', str(folder), '--cfg-options', *options]
         there += ['train_cfg.max_epochs=2']
         TRAIN.main([config, '--resume', weights, *there])
         TEST.main([config, weights, '--tta', *there])
-        last[config] = load_checkpoint(tmp_path / 'epoch_2.pth')['state_dict']
+        last[config] = load_checkpoint(folder / 'epoch_2.pth')['state_dict']
     for name, value in last[CLS].items():
         assert torch.equal(last[dumped][name], value), name
 
