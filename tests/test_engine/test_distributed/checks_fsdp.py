@@ -28,6 +28,8 @@ from mmlocal.engine.optim import LocalAmpOptimWrapper
 # Of FSDP, of layers whose output is reshaped.
 warnings.filterwarnings('ignore', message='FSDP2-wrapped module')
 GROUP_NORM = {'type': 'GN', 'num_groups': 2}
+# Two steps, each of two batches.
+MICRO_STEPS = 4
 
 
 def nets() -> dict[str, dict]:
@@ -86,7 +88,7 @@ def losses_of(log: dict, wrap) -> torch.Tensor:
 
 @check(2, 3)
 def sharded_training(rank: int, folder: Path) -> None:
-    """Ten steps as in one process, and nothing whole between modules."""
+    """Steps as in one process, and nothing whole between modules."""
     settings = {
         'resnet': {},
         'vgg': {'reshard_after_forward': True, 'prefetch': False},
@@ -113,7 +115,7 @@ def sharded_training(rank: int, folder: Path) -> None:
 
                 outer.end_module = watch
             curve = []
-            for step in range(10):
+            for step in range(MICRO_STEPS):
                 batch = classification_batch(6, seed=step)
                 log = outer.train_step(
                     part_of(batch) if sharded else batch, wrap
@@ -121,7 +123,8 @@ def sharded_training(rank: int, folder: Path) -> None:
                 curve.append(losses_of(log, wrap))
             curve = torch.stack(curve)
             if sharded:
-                assert len(trained) == 10 * len(cfg['backbone']['boundaries'])
+                cuts = len(cfg['backbone']['boundaries'])
+                assert len(trained) == MICRO_STEPS * cuts
                 # A module with frozen or unused layers might.
                 assert not any(trained)
                 assert not left_whole(model)

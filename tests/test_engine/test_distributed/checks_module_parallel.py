@@ -25,7 +25,7 @@ from mmlocal.engine.distributed import ModuleParallel
 from mmlocal.engine.optim import LocalAmpOptimWrapper, LocalOptimWrapper
 from mmlocal.registry import MODELS
 
-STEPS = 10
+STEPS = 4
 RESNET = {'type': 'mmlocal.CIFARResNet', 'depth': 8}
 
 
@@ -107,7 +107,7 @@ def same_state(found: dict, expected: dict, names=None) -> None:
 
 
 def compare(cfg: dict, names=None, wrapper=None, **kwargs) -> None:
-    """Weights, states of the optimizer and losses after ten steps."""
+    """Weights, states of the optimizer and losses after some steps."""
     oracle, its_wrap, losses = one_process(cfg, **deepcopy(kwargs))
     model, wrap, logs = distributed(cfg, wrapper=wrapper, **kwargs)
     whole = model.whole_state(wrap)

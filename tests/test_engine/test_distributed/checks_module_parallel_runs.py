@@ -168,18 +168,18 @@ def module_parallel_runs(rank: int, folder: Path) -> None:
 
     Resumed by one process too: the checkpoint is whole.
     """
-    whole, first, second = Recorder(), Recorder(stop=15), Recorder()
-    runner = run(folder / 'whole', 20, whole, 'vit')
+    whole, first, second = Recorder(), Recorder(stop=5), Recorder()
+    runner = run(folder / 'whole', 8, whole, 'vit')
     assert type(runner.model).__name__ == 'ModuleParallel'
     assert runner.model.stages.sizes == runner.cfg.model_wrapper_cfg.stages
     assert any(p.is_meta for p in runner.model.module.parameters())
     with pytest.raises(KeyboardInterrupt):
-        run(folder / 'parts', 20, first, 'vit')
+        run(folder / 'parts', 8, first, 'vit')
     dist.barrier()
-    run(folder / 'parts', 20, second, 'vit', resume=True)
+    run(folder / 'parts', 8, second, 'vit', resume=True)
     dist.barrier()
     if rank == 0:
-        assert len(first.losses) == 15
+        assert len(first.losses) == 5
         assert len(first.losses[-1]) == 3
         # Others' losses come a step late, and not across the end of a run.
         keys = sorted(key for key in first.losses[-1] if 'local' in key)
@@ -191,7 +191,7 @@ def module_parallel_runs(rank: int, folder: Path) -> None:
         expected = [losses[keys[0]] for losses in whole.losses]
         assert found == pytest.approx(expected, rel=1e-5)
     ends = [
-        weights(folder / part, 'iter_20.pth') for part in ('whole', 'parts')
+        weights(folder / part, 'iter_8.pth') for part in ('whole', 'parts')
     ]
     assert list(ends[0]) == list(build(model('vit')).state_dict())
     for key, value in ends[0].items():
@@ -201,12 +201,12 @@ def module_parallel_runs(rank: int, folder: Path) -> None:
         os.environ.pop('RANK')
         run(
             folder / 'one',
-            20,
+            8,
             kind='vit',
             resume=True,
-            load_from=str(folder / 'parts' / 'iter_15.pth'),
+            load_from=str(folder / 'parts' / 'iter_5.pth'),
         )
-        one = weights(folder / 'one', 'iter_20.pth')
+        one = weights(folder / 'one', 'iter_8.pth')
         for key, value in ends[0].items():
             assert torch.allclose(one[key], value, atol=1e-5), key
 
@@ -216,14 +216,14 @@ def module_parallel_validation(rank: int, folder: Path) -> None:
     """What one process finds in the checkpoint, with all images once."""
     runner = run(
         folder,
-        10,
-        train_cfg={'by_epoch': False, 'max_iters': 10, 'val_interval': 5},
+        4,
+        train_cfg={'by_epoch': False, 'max_iters': 4, 'val_interval': 2},
         val_cfg={'type': 'mmlocal.LocalValLoop'},
     )
     found = runner.message_hub.get_scalar('val/mean').current()
     dist.barrier()
     one = build(model()).eval()
-    one.load_state_dict(weights(folder, 'iter_10.pth'))
+    one.load_state_dict(weights(folder, 'iter_4.pth'))
     metric = MeanScore()
     for index in range(16):
         batch = pack([Images()[index]])

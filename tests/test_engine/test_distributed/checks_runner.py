@@ -131,28 +131,28 @@ def run(
 
 @check()
 def runner(rank: int, folder: Path) -> None:
-    """Equal on all ranks after 20 steps; resumed, the losses of one run.
+    """Equal on all ranks after 8 steps; resumed, the losses of one run.
 
     Resumed in the middle of an accumulation, whose gradients differ between
     the ranks.
     """
-    whole, first, second = Recorder(), Recorder(stop=15), Recorder()
-    trained = run(folder / 'whole', 20, whole)
+    whole, first, second = Recorder(), Recorder(stop=5), Recorder()
+    trained = run(folder / 'whole', 8, whole)
     assert type(trained.model).__name__ == 'LocalDistributedDataParallel'
     assert same_on_all_ranks(trained.model.module.parameters())
     with pytest.raises(KeyboardInterrupt):
-        run(folder / 'parts', 20, first)
-    path = folder / 'parts' / 'iter_15.pth'
+        run(folder / 'parts', 8, first)
+    path = folder / 'parts' / 'iter_5.pth'
     dist.barrier()
-    run(folder / 'parts', 20, second, resume=True)
+    run(folder / 'parts', 8, second, resume=True)
     dist.barrier()
     losses = first.losses + second.losses
     assert losses == pytest.approx(whole.losses, rel=0, abs=5e-5)
     assert max(whole.losses) - min(whole.losses) > 1e-3
-    assert len(first.losses) == 15
+    assert len(first.losses) == 5
     if rank == 0:
         assert not path.exists()
-        path = folder / 'parts' / 'iter_20.pth'
+        path = folder / 'parts' / 'iter_8.pth'
         keys = torch.load(path, weights_only=False)['state_dict']
         assert set(keys) == set(trained.model.module.state_dict())
 
@@ -164,7 +164,7 @@ def validation(rank: int, folder: Path) -> None:
         work_dir = folder / f'ema_{update_buffers}'
         trained = run(
             work_dir,
-            10,
+            4,
             ema={'update_buffers': update_buffers},
             val_dataloader={
                 'batch_size': 1,
@@ -178,7 +178,7 @@ def validation(rank: int, folder: Path) -> None:
         )
         found = trained.message_hub.get_scalar('val/mean').current()
         dist.barrier()
-        path = work_dir / 'iter_10.pth'
+        path = work_dir / 'iter_4.pth'
         state = torch.load(path, weights_only=False)['state_dict']
         model = build(segmentor()).eval()
         first = next(n for n in model.modules() if hasattr(n, 'running_var'))

@@ -18,6 +18,7 @@ SHARDS = pytest.mark.skipif(
 NAMES = [
     'gradients-2',
     'gradients-4',
+    'gradients_of_other_models-2',
     'gradients_of_ddp-2',
     'gradients_in_small_buckets-2',
     'gradients_that_are_set_to_zero-2',

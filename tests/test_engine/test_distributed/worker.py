@@ -1,11 +1,13 @@
 """Runs checks on gloo ranks: ``python worker.py FOLDER [CHECK ...]``.
 
-The libraries are imported once; the ranks of each check are forked. What went
-wrong goes to FOLDER/results.json, by check and rank.
+The libraries are imported once, models are built once; the ranks of each check
+are forked and inherit both. What went wrong goes to FOLDER/results.json, by
+check and rank.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -95,6 +97,18 @@ def run(name: str, folder: Path, timeout: float = 120) -> list[str]:
     return errors
 
 
+def prepare() -> None:
+    """Import and ask once what each rank's run would."""
+    import matplotlib.pyplot  # noqa: F401
+    import mmpretrain.utils
+    import mmseg.utils
+    from mmengine.runner import runner
+
+    runner.collect_env()
+    for library in (mmseg, mmpretrain):
+        library.utils.register_all_modules(init_default_scope=False)
+
+
 def main() -> None:
     """Run the checks named on the command line, all without one."""
     import checks_ctc  # noqa: F401
@@ -118,9 +132,11 @@ def main() -> None:
     from mmengine.logging import MMLogger
 
     MMLogger.get_instance('worker', log_level='WARNING')
-    # Inherited by the ranks.
+    prepare()
     for cfg in checks_gradients.models().values():
         build(cfg)
+    gc.collect()
+    gc.freeze()
     folder = Path(sys.argv[1])
     results = {}
     for name in sys.argv[2:] or CHECKS:
