@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from scipy.signal import lfilter
 
 from mmlocal.models.frames import FRAME
 
@@ -136,6 +135,9 @@ def synthesize(
 
 def _pulses(num: int, speaker: Speaker, rng: Generator) -> np.ndarray:
     """One a period of the pitch, which wanders by some percent."""
+    # Takes 0.4 s to import, which who has other data need not wait for.
+    from scipy.signal import lfilter
+
     knots = speaker.pitch * rng.uniform(0.9, 1.1, num // 3200 + 2)
     pitch = np.interp(np.arange(num), np.arange(len(knots)) * 3200, knots)
     periods = np.floor(rng.uniform() + np.cumsum(pitch / SAMPLE_RATE))
