@@ -80,7 +80,7 @@ class ConvChain(nn.Sequential):
         blocks, before = [], 3
         for width, stride in zip(widths, strides, strict=True):
             conv = nn.Conv2d(before, width, 3, stride, 1, bias=False)
-            norm = nn.BatchNorm2d(width)
+            norm = nn.BatchNorm2d(width, affine=False)
             blocks.append(nn.Sequential(conv, norm, nn.ReLU(inplace=True)))
             before = width
         super().__init__(OrderedDict(blocks=nn.Sequential(*blocks)))
