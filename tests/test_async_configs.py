@@ -59,6 +59,7 @@ def test_experiments_of_dgl(size, suffix):
     assert cfg.train_dataloader.drop_last
 
 
+@pytest.mark.slow
 def test_short_run(tmp_path):
     cfg = load('dgl/resnet20_shapes_async')
     for name in 'train_dataloader', 'val_dataloader':

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmlocal.engine.optim import LocalOptimWrapper
+from mmlocal.fake_tensors import uninitialized_weights
 from mmlocal.models.cut_points import CutPoints
 from mmlocal.models.local_heads import Boundary
 from mmlocal.partition.published import PUBLISHED_SPLITS
@@ -26,7 +27,7 @@ CIFAR = [
     'convnet6_cifar10_k2',
     'convnet6-buffer_cifar10_k6',
     'dni-convnet_cifar10_k3',
-    'resnet110_cifar10_300e_k2',
+    pytest.param('resnet110_cifar10_300e_k2', marks=pytest.mark.slow),
 ]
 
 
@@ -50,7 +51,7 @@ def test_a_step_trains_every_parameter(name, helpers):
         optimizer=torch.optim.SGD(model.parameters(), lr=0.01),
         accumulative_counts=2,  # keeps the gradients
     )
-    log = model.train_step(helpers.classification_batch(4), wrapper)
+    log = model.train_step(helpers.classification_batch(2), wrapper)
     assert all(value.isfinite().all() for value in log.values())
     missing = [k for k, p in model.named_parameters() if p.grad is None]
     assert missing == []
@@ -181,12 +182,13 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize('split', VGG)
-def test_modules_of_vgg(split, helpers):
+def test_modules_of_vgg(split):
     depth = int(split[3:5])
+    init_default_scope('mmpretrain')
     vgg = {'type': 'VGG', 'depth': depth, 'norm_cfg': {'type': 'BN'}}
-    points = CutPoints(
-        helpers.build({**vgg, '_scope_': 'mmpretrain'}), (3, 224, 224)
-    )
+    with uninitialized_weights():
+        net = MODELS.build({**vgg, '_scope_': 'mmpretrain'})
+    points = CutPoints(net, (3, 224, 224))
     cuts = points.check(PUBLISHED_SPLITS[f'dgl/{split}'])
     ends = [0, *(cut.depth for cut in cuts), depth - 3]
     sizes = [b - a for a, b in zip(ends, ends[1:], strict=False)]
@@ -197,11 +199,13 @@ def test_modules_of_vgg(split, helpers):
     assert outputs == OUTPUTS[split]
 
 
+@pytest.mark.slow
 def test_modules_of_resnet152():
     """26 of 51 units; 18.6 M and 39.5 M parameters (section 2.5)."""
     init_default_scope('mmpretrain')
     cfg = load('e2e/resnet152_imagenet_50e').model.backbone
-    resnet = MODELS.build({**cfg, '_scope_': 'mmpretrain'})
+    with uninitialized_weights():
+        resnet = MODELS.build({**cfg, '_scope_': 'mmpretrain'})
     (name,) = PUBLISHED_SPLITS['dgl/resnet152-k2']
     units = ['stem'] + [
         f'layer{stage}.{block}'

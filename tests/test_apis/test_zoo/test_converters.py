@@ -118,7 +118,12 @@ def test_prefix_and_optimizer_of_a_training_checkpoint():
     ('depth', 'cuts', 'name'),
     [
         (32, [(1, 2), (2, 1), (3, 0)], 'infopro_resnet32_cifar10_k4_contrast'),
-        (110, [(2, 8)], 'infopro_resnet110_cifar10_k2_contrast'),
+        pytest.param(
+            110,
+            [(2, 8)],
+            'infopro_resnet110_cifar10_k2_contrast',
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_cifar_training_checkpoint(depth, cuts, name):

@@ -167,7 +167,12 @@ def test_end_to_end_release_has_no_local_heads(release):
 @pytest.mark.parametrize(
     ('net', 'name', 'count'),
     [
-        ('resnet101', 'infopro_resnet101_imagenet', 626),
+        pytest.param(
+            'resnet101',
+            'infopro_resnet101_imagenet',
+            626,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             'resnet152',
             'infopro_resnet152_imagenet',
