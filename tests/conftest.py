@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import gc
+from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
+from functools import cache
 
 import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
+from mmengine.runner import runner
 from torch import nn
+from yapf.yapflib import yapf_api
 
 from mmlocal.registry import MODELS
+
+# A run asks compilers for their versions, and lays its config out anew for
+# each log and checkpoint; as it is written, the config reads alike.
+runner.collect_env = cache(runner.collect_env)
+yapf_api.FormatCode = lambda text, **style: (text, False)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -19,7 +29,30 @@ def pytest_xdist_make_scheduler(config, log):
     """A file runs in one process: what its tests share is built once."""
     from xdist.scheduler import LoadFileScheduling
 
+    # Not in the order of how many tests a file has; see below.
+    config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long come first, so that none of them is left when
+    other processes have nothing to do."""
+    weights = Counter()
+    for item in items:
+        weights[item.path] += 20 if item.get_closest_marker('slow') else 1
+    items.sort(key=lambda item: -weights[item.path])
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _quick_collections():
+    """Data sets collect garbage when they are built: not among libraries."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    """Libraries count at exit what has not been collected."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
