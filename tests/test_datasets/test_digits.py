@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from mmlocal.datasets import Digits
 from mmlocal.registry import DATASETS
@@ -16,6 +15,8 @@ def load(split):
 
 
 def test_split():
+    from sklearn.datasets import load_digits
+
     images, labels = load('test')
     assert images.shape == (350, 8, 8, 1) and images.dtype == np.uint8
     assert (images.min(), images.max()) == (0, 255)
