@@ -160,6 +160,7 @@ def test_a_linear_model_of_the_colour_finds_no_shape():
     assert max(ious[1:]) < 0.1
 
 
+@pytest.mark.slow
 def test_a_linear_model_of_the_pixels_finds_no_shape():
     """Whereas a model that measures the corners would find them all."""
 

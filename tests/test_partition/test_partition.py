@@ -96,6 +96,7 @@ def test_vgg_modules_of_dgl(points_of):
     ]
 
 
+@pytest.mark.slow
 def test_modules_of_infopro_on_imagenet_and_cityscapes(points_of):
     points = points_of('resnet101')
     (cut,) = points.check(PUBLISHED_SPLITS['infopro/resnet101'])

@@ -121,6 +121,7 @@ def test_bands_add_up_and_modules_follow_each_other(simulate):
     assert tops == sorted(tops)
 
 
+@pytest.mark.slow
 def test_outputs_that_nobody_reads_are_named(simulate, config):
     cfg = config('deeplab')
     simulator = Simulator(TrainingSetting(cfg, device='cpu'))
@@ -129,6 +130,7 @@ def test_outputs_that_nobody_reads_are_named(simulate, config):
     assert found == {'outs[0]': 4 * 8 * 8**2 * 4}
 
 
+@pytest.mark.slow
 def test_gradients_of_one_module_at_a_time(config):
     cfg = config('resnet')
     split = Split(['layer3.0'], [None, None])
@@ -141,6 +143,7 @@ def test_gradients_of_one_module_at_a_time(config):
     assert peaks[1] < peaks[0]
 
 
+@pytest.mark.slow
 def test_ema_is_a_second_copy_of_the_weights(config):
     cfg = config('resnet')
     plain = Simulator(TrainingSetting(cfg, device='cpu')).measure(
@@ -154,6 +157,7 @@ def test_ema_is_a_second_copy_of_the_weights(config):
     assert extra == plain.bands['parameters']
 
 
+@pytest.mark.slow
 def test_cuda_rounds_up_and_keeps_losses_in_float32(simulate):
     split = Split([], [None])
     peaks = {
@@ -163,6 +167,7 @@ def test_cuda_rounds_up_and_keeps_losses_in_float32(simulate):
     assert peaks['cuda'] > peaks['cpu']
 
 
+@pytest.mark.slow
 def test_weights_by_place_and_branches_that_are_off(config):
     """A branch of weight 0 is frozen at one boundary and trains at others."""
     cfg = config('resnet')

@@ -42,6 +42,7 @@ def told(monkeypatch):
     return lines
 
 
+@pytest.mark.slow
 def test_the_plane(told):
     data = features()
     values = MutualInformation(**QUICK).measure(data)

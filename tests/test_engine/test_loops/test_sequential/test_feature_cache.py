@@ -78,6 +78,7 @@ def test_losses_are_those_without(cfg, loops, kind, workers):
     assert not Path(runner.work_dir, 'features').exists()
 
 
+@pytest.mark.slow
 def test_heads_get_their_pixels(cfg, loops):
     """InfoPro reconstructs the image; the last module has a head, too."""
     cfg['model']['backbone'] |= {'local_heads': INFOPRO, 'local_end': True}
@@ -85,6 +86,7 @@ def test_heads_get_their_pixels(cfg, loops):
     assert 'train/local_2.loss_recon' in runner.message_hub.log_scalars
 
 
+@pytest.mark.slow
 def test_mixed_precision(cfg, loops):
     """Frozen modules run as they do in training."""
     cfg['optim_wrapper'] |= {
@@ -94,10 +96,12 @@ def test_mixed_precision(cfg, loops):
     assert_equal_runs(loops, cfg)
 
 
+@pytest.mark.slow
 def test_stored_in_half_precision(cfg, loops):
     assert_equal_runs(loops, cfg, {'dtype': 'float16'}, exact=False)
 
 
+@pytest.mark.slow
 def test_segmentation(cfg, loops, helpers):
     model = helpers.segmentor_cfg(
         ['layer2.0', 'layer3.1'], out_indices=[3], style='pytorch'
@@ -273,6 +277,7 @@ def test_random_images_are_refused(cfg, loops):
     assert not runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('lost', [False, True])
 def test_as_drawn(cfg, loops, lost):
     """From module 1 on, all epochs see one draw, and so does a resumed run."""

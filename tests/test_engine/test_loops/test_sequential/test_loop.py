@@ -237,6 +237,7 @@ def test_no_accumulation_across_a_border(cfg, loops, stop):
     assert steps == (one * 3)[: len(steps)]
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_those_of_the_larger_batch(cfg, loops):
     """Without BatchNorm in training."""
     backbone = cfg['model']['backbone']
@@ -262,6 +263,7 @@ def test_accumulated_gradients_are_those_of_the_larger_batch(cfg, loops):
         torch.testing.assert_close(found, value, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_blocks_recomputed(cfg, loops):
     """Frozen blocks are not, since nothing of them is kept."""
     plain, expected = loops.train(cfg)
@@ -271,6 +273,7 @@ def test_blocks_recomputed(cfg, loops):
     assert_same(plain.model.state_dict(), runner.model.state_dict())
 
 
+@pytest.mark.slow
 def test_gradients_freed_by_module(cfg, loops):
     plain, expected = loops.train(cfg)
     cfg['optim_wrapper']['step'] = 'module'
@@ -359,6 +362,7 @@ def test_validation(cfg, loops):
     assert recorder.losses == expected.losses
 
 
+@pytest.mark.slow
 def test_segmentation(cfg, loops, helpers):
     """Any head, any backbone; an output of a frozen module is read."""
     model = helpers.segmentor_cfg(['layer2.0', 'layer3.1'])
