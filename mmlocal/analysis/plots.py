@@ -160,7 +160,7 @@ def _panels(entries: Sequence[Entry]) -> Iterator[tuple[Any, tuple]]:
         column = entry['measures'][measure][name]
         if column and isinstance(column[0], list):
             yield draw_table, (entry, measure, name)
-        elif not name.endswith(SUFFIXES):
+        elif not name.endswith(SUFFIXES) and not name.startswith('train_'):
             yield draw_by_depth, (entries, measure, name)
     if ('nhsic', 'y') in names and len(_networks(entries)) == 1:
         yield draw_information_plane, (entries,)
