@@ -19,6 +19,7 @@ try:
         FakeTensorMode,
         UnsupportedOperatorException,
     )
+    from torch.autograd.graph import _engine_run_backward
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_flatten, tree_map_only
 except ImportError as error:
@@ -34,6 +35,7 @@ __all__ = [
     'FakeTensorMode',
     'fake_copy',
     'fake_mode',
+    'run_backward',
     'tensors_of',
     'uninitialized_weights',
 ]
@@ -133,6 +135,27 @@ def tensors_of(value: Any) -> list[Tensor]:
     """All tensors in nested lists, tuples and dicts."""
     leaves = tree_flatten(value)[0]
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def run_backward(
+    loss: Tensor,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> None:
+    """``loss.backward()``, without asking modes that override functions.
+
+    A mode is off while it handles a call; this one leaves it on for what
+    checkpointed blocks recompute.
+    """
+    _engine_run_backward(
+        (loss,),
+        (torch.ones_like(loss),),
+        create_graph if retain_graph is None else retain_graph,
+        create_graph,
+        (),
+        allow_unreachable=True,
+        accumulate_grad=True,
+    )
 
 
 @contextmanager

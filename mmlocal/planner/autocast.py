@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from mmlocal.fake_tensors import run_backward
+
 HALVES = (torch.float16, torch.bfloat16)
 # https://docs.pytorch.org/docs/stable/amp.html, what autocasts to float32 on
 # CUDA; on a CPU most of it keeps the type of its input.
@@ -45,6 +47,12 @@ class CudaAutocast(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None) -> Any:
         kwargs = kwargs or {}
+        if func is Tensor.backward:
+            given = {k: v for k, v in kwargs.items() if v is not None}
+            if given.keys() <= {'retain_graph', 'create_graph'}:
+                # Checkpointed blocks run again in there, as they have run.
+                with self:
+                    return run_backward(*args, **given)
         if func in TO_FLOAT32 and torch.is_autocast_enabled('cpu'):
             args, kwargs = tree_map_only(Tensor, _float32, (args, kwargs))
         return func(*args, **kwargs)

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from mmlocal.planner.autocast import CudaAutocast
 
@@ -19,3 +23,18 @@ def test_float32_where_cuda_has_it():
         assert F.relu(x).dtype is torch.float16
     with CudaAutocast():
         assert x.softmax(-1).dtype is torch.float16
+
+
+def test_what_is_recomputed_runs_as_it_ran():
+    block = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Softmax(-1))
+    again = partial(checkpoint, block, use_reentrant=False)
+    gradients = []
+    for run in (block, again):
+        feat = torch.linspace(-1, 1, 16).view(2, 8).requires_grad_()
+        with CudaAutocast():
+            with torch.autocast('cpu', torch.bfloat16):
+                loss = run(run(feat)).square().sum()
+            loss.backward()
+        gradients.append(feat.grad)
+    assert gradients[0].any()
+    assert torch.equal(*gradients)
