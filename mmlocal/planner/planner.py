@@ -50,7 +50,7 @@ class Planner:
 
     Attributes:
         unavailable (dict[str, str]): Why the network cannot be trained by a
-            schedule, by the schedule's name.
+            schedule, or cut at a place, by what is not possible.
     """
 
     def __init__(
@@ -71,9 +71,12 @@ class Planner:
     @cached_property
     def search(self) -> Search:
         """Over all cut points and modes of checkpointing."""
-        return Search(
+        found = Search(
             self.modes, self._profile, self.simulator.setting.by_module
         )
+        for name, reason in self.simulator.refused.items():
+            self.unavailable[f'a cut before {name}'] = reason
+        return found
 
     @property
     def modes(self) -> list[str | None]:

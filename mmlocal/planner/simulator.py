@@ -70,6 +70,7 @@ class Simulator:
         points (CutPoints): Of the backbone.
         model (nn.Module): On fake tensors.
         can_checkpoint (bool): Whether the backbone has blocks.
+        refused (dict[str, str]): Where no head can be tried, and why.
     """
 
     def __init__(self, setting: TrainingSetting):
@@ -87,6 +88,7 @@ class Simulator:
         self.model.train()
         self.backbone.calls = calls
         self.backbone.local_end = setting.local_end
+        self.refused: dict[str, str] = {}
         self._heads: dict[Boundary, nn.Module] = {}
         if self.can_checkpoint:
             self._watch_inputs()
@@ -136,8 +138,22 @@ class Simulator:
 
     @cached_property
     def candidates(self) -> list[str]:
-        """Cut points worth a try, in forward order."""
-        return [cut.name for cut in self.points.blocks()]
+        """Cut points worth a try, in forward order.
+
+        Raises:
+            ValueError: If there are some, and a head can be tried at none.
+        """
+        found, errors = [], {}
+        for name in [cut.name for cut in self.points.blocks()]:
+            try:
+                self.trial_head(name)
+                found.append(name)
+            except ValueError as error:
+                errors[name] = error
+        if errors and not found:
+            raise next(iter(errors.values()))
+        self.refused = {name: str(error) for name, error in errors.items()}
+        return found
 
     def trial_head(self, name: str) -> nn.Module:
         """A head to try at a cut; alike for cuts of the same shape.

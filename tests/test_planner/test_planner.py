@@ -201,6 +201,36 @@ def test_heads_that_run_their_module(config):
         simulator.trial_head('layer2.0')
 
 
+def test_places_where_no_head_can_be_built(config):
+    """They are left out and named, unless there is no other."""
+    cfg = config('chain')
+    # A third of an image is no power of two.
+    cfg['model']['backbone'] |= {
+        'backbone': {
+            'type': 'mmlocal.ConvChain',
+            'widths': [8, 8, 8, 8],
+            'strides': [1, 2, 3, 1],
+        },
+        'local_heads': {
+            'type': 'mmlocal.InfoProHead',
+            'preset': 'imagenet',
+            'num_classes': 10,
+        },
+    }
+    cfg['model']['head']['in_channels'] = 8
+    planner = Planner(Simulator(TrainingSetting(cfg, device='cpu')))
+    plans = planner.search.ranked(2)
+    found = {name for plan in plans for name in plan.split.boundaries}
+    assert found == {'blocks.1', 'blocks.2'}
+    (place, reason), *others = planner.unavailable.items()
+    assert place == 'a cut before blocks.3' and not others
+    assert 'no power of two' in reason
+    cfg['model']['backbone']['local_heads']['preset'] = 'imagnet'
+    planner = Planner(Simulator(TrainingSetting(cfg, device='cpu')))
+    with pytest.raises(ValueError, match="preset='imagnet' is unknown"):
+        planner.search  # noqa: B018
+
+
 @pytest.mark.parametrize(
     ('train_cfg', 'cached'),
     [
