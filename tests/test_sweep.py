@@ -109,3 +109,21 @@ def test_the_largest_difference_is_found(stock):
     assert difference(one, two) == ('a', 1.0)
     one['b'] = torch.tensor([float('nan')])
     assert difference(one, two)[0] == 'b'
+
+
+def test_rounding_is_told_from_an_error(stock, helpers):
+    """What float32 rounds differently is compared in float64."""
+    import torch
+
+    gradients = stock('stock.gradients')
+    model = helpers.build(helpers.segmentor_cfg(['layer3.0']))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    batch = helpers.segmentation_batch()
+    single = gradients.local_gradients(model, batch)
+    with gradients.in_float64(model):
+        double = gradients.local_gradients(model, batch)
+    assert {grad.dtype for grad in double.values()} == {torch.float64}
+    assert 0 < gradients.largest_difference(single, double)[1] < 0.1
+    after = model.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+    assert torch.zeros(1).dtype is torch.float32

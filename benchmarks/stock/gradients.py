@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from mmlocal.engine.optim import LocalOptimWrapper
 from mmlocal.fake_tensors import tensors_of
@@ -128,6 +129,30 @@ def largest_difference(
         if not difference <= worst[1]:
             worst = (name, difference)
     return worst
+
+
+@contextmanager
+def in_float64(model: nn.Module) -> Iterator[None]:
+    """In here a model computes in float64, and what is built does, too.
+
+    Rounding is then far below any error: a normalization of two values, as
+    behind a global pooling, makes some of 0.01 of it in float32.
+    """
+    handle = model.data_preprocessor.register_forward_hook(
+        lambda module, args, data: tree_map_only(Tensor, _double, data)
+    )
+    torch.set_default_dtype(torch.float64)
+    model.double()
+    try:
+        yield
+    finally:
+        model.float()
+        torch.set_default_dtype(torch.float32)
+        handle.remove()
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _trained(

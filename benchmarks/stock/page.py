@@ -28,8 +28,8 @@ frees.
 Then it is cut by `EqualDepth(2)` and trained one step on two small images, by
 a greedy head and by InfoPro's. The gradients are those of one plain backward a
 loss, and those with checkpointing those without ("yes": to 0.0001 of the
-largest of each weight). Plan your own config with
-[`tools/plan_memory.py`](memory.md).
+largest of each weight, in float64 if rounding is more than that in float32).
+Plan your own config with [`tools/plan_memory.py`](memory.md).
 """
 
 
