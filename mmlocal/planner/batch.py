@@ -70,7 +70,13 @@ def num_classes_of(model: dict) -> int | None:
     # Some backbones classify themselves.
     backbone = model.get('backbone') or {}
     backbone = backbone.get('backbone', backbone)
-    return head.get('num_classes') or backbone.get('num_classes')
+    # A head may be made of several (K-Net's).
+    inside = (part.get('num_classes') for part in _dicts(head))
+    return (
+        head.get('num_classes')
+        or backbone.get('num_classes')
+        or next(filter(None, inside), None)
+    )
 
 
 def channels_of(model: dict) -> int:
@@ -270,6 +276,16 @@ def _is_self_supervised(model: dict) -> bool:
         kind = f'mmpretrain.{kind}'
     found = find_type(kind, MODELS)
     return isinstance(found, type) and issubclass(found, BaseSelfSupervisor)
+
+
+def _dicts(node: Any) -> Iterator[dict]:
+    """All dicts in nested ones and lists of them."""
+    values = node.values() if isinstance(node, dict) else node
+    for value in values:
+        if isinstance(value, dict):
+            yield value
+        if isinstance(value, (dict, list, tuple)):
+            yield from _dicts(value)
 
 
 def _nested(transforms: Any) -> Iterator[dict]:

@@ -140,6 +140,16 @@ def test_classes_of_backbones_that_classify_themselves():
     assert num_classes_of({**model, 'head': {'num_classes': 5}}) == 5
 
 
+def test_classes_of_heads_that_are_made_of_several():
+    """As K-Net's; a loss comes before them, and has none."""
+    stages = [{'in_channels': 3, 'loss': {'weight': 1.0}}, {'num_classes': 6}]
+    head = {'type': 'IterativeDecodeHead', 'kernel_update_head': stages}
+    assert num_classes_of({'backbone': {}, 'decode_head': head}) == 6
+    assert (
+        num_classes_of({'backbone': {}, 'head': {'type': 'ClsHead'}}) is None
+    )
+
+
 def test_self_supervised_models_are_told_apart():
     model = {'type': 'MoCo', 'backbone': {}, 'head': {}}
     assert task_of(model) == 'self-supervised'
