@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from inspect import signature
 from typing import Any
@@ -174,7 +175,8 @@ def make_batch(
             samples of a waveform.
         channels (int): Of an image. Defaults to 3.
         pipeline (Sequence[dict], optional): Transforms that make the views
-            and masks of a self-supervised model, or views for a classifier.
+            and masks of a self-supervised model, views for a classifier, or
+            edges of segments.
     """
     pipeline = pipeline or []
     names = [type_name(transform['type']) for transform in pipeline]
@@ -185,7 +187,9 @@ def make_batch(
     else:
         shape, dtype = (channels, *image_size), torch.uint8
     inputs = [torch.zeros(shape, dtype=dtype) for _ in range(batch_size)]
-    make = _segmentation if task == 'segmentation' else _classification
+    make = _classification
+    if task == 'segmentation':
+        make = partial(_segmentation, edges='GenerateEdge' in names)
     return {
         'inputs': inputs,
         'data_samples': [make(image_size) for _ in range(batch_size)],
@@ -243,7 +247,7 @@ def _transformed(
     return default_collate(items)
 
 
-def _segmentation(image_size: tuple[int, int]) -> Any:
+def _segmentation(image_size: tuple[int, int], edges: bool) -> Any:
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
 
@@ -253,6 +257,8 @@ def _segmentation(image_size: tuple[int, int]) -> Any:
     )
     labels = torch.zeros((1, *image_size), dtype=torch.int64)
     sample.gt_sem_seg = PixelData(data=labels)
+    if edges:
+        sample.gt_edge_map = PixelData(data=labels.clone())
     return sample
 
 

@@ -150,6 +150,15 @@ def test_classes_of_heads_that_are_made_of_several():
     )
 
 
+def test_edges_of_segments():
+    """A map beside the labels, where the pipeline makes one (PIDNet)."""
+    for steps, count in ([], 2), ([{'type': 'mmseg.GenerateEdge'}], 3):
+        batch = make_batch('segmentation', 1, (4, 6), pipeline=steps)
+        assert len(batch_tensors(batch)) == count
+    (sample,) = batch['data_samples']
+    assert sample.gt_edge_map.data.shape == (1, 4, 6)
+
+
 def test_self_supervised_models_are_told_apart():
     model = {'type': 'MoCo', 'backbone': {}, 'head': {}}
     assert task_of(model) == 'self-supervised'
