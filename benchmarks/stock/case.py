@@ -34,7 +34,7 @@ from mmlocal.planner.training_setting import (
 )
 from mmlocal.registry import MODELS
 
-from .configs import StockConfig, kind_of, shrink
+from .configs import StockConfig, kind_of, resize, shrink
 from .gradients import (
     Gradients,
     end_to_end_gradients,
@@ -154,9 +154,11 @@ class Case:
         try:
             gradients = end_to_end_gradients(model, self._batch())
         except Exception:
-            # Some take one size alone.
-            self.size = image_size_of(self.cfg)
+            # Some take one size alone, or none that is small.
+            self.size = image_size_of(self.config.load())
             self.result['image_size'] = list(self.size)
+            resize(self.cfg, self.size)
+            model = _built(self.cfg.model)
             gradients = end_to_end_gradients(model, self._batch())
         return {'weights_with_gradient': len(gradients)}
 

@@ -23,6 +23,9 @@ SMALL = (
     'base|-b[_-]|b16',
     '',
 )
+# Models without a head, with pairs of images, and without a size of images,
+# which mmseg does not train.
+ODD = ('headless', 'levir', 'upernet_r18_4xb4')
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,15 @@ def shrink(cfg: Config) -> tuple[int, int]:
     if sizes:
         size = sizes[0]
         side = size if isinstance(size, int) else size[0]
-    for key, value in _items(model.get('data_preprocessor') or {}):
-        if key == 'size' and value is not None:
-            model.data_preprocessor.size = (side, side)
+    resize(cfg, (side, side))
     return (side, side)
+
+
+def resize(cfg: Config, size: tuple[int, int]) -> None:
+    """Let a config train on images of a height and width."""
+    for key, value in _items(cfg.model.get('data_preprocessor') or {}):
+        if key == 'size' and value is not None:
+            cfg.model.data_preprocessor.size = size
 
 
 def kind_of(cfg: Config) -> str:
@@ -118,8 +126,7 @@ def kind_of(cfg: Config) -> str:
 def _size(config: StockConfig) -> tuple:
     name = config.path.lower()
     size = next(i for i, text in enumerate(SMALL) if re.search(text, name))
-    # Models without a head, and with pairs of images.
-    odd = 'headless' in name or 'levir' in name
+    odd = any(text in name for text in ODD)
     return odd, name.count('/'), size, len(name), name
 
 
