@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isqrt
+from math import isqrt, log2
 
 from torch import Tensor
 
@@ -157,6 +157,8 @@ class Layouts:
         if layout is None or not length:
             return None
         stride = round(side / length)
+        if layout == 'map':
+            stride = _power_of_two(side, length) or stride
         return Boundary(name, channels, stride, layout, patches, side=length)
 
     @property
@@ -165,6 +167,20 @@ class Layouts:
         if len(self.input_shape) == 2:
             return '(N, C, L) nor (N, C)'
         return '(N, C, H, W), (N, L, C) nor (N, C)'
+
+
+def _power_of_two(side: int, length: int) -> int:
+    """The stride of a map, where rounding hides that it is one; else 0.
+
+    Strides of two round up (7 cells to 4), or a padding adds a cell (ICNet)
+    and its lack takes one (AlexNet).
+    """
+    power = 2 ** round(log2(side / length))
+    difference = abs(-(-side // power) - length)
+    if power > side or difference > 1:
+        return 0
+    is_sure = length > 4 and side % length > 0
+    return power if is_sure or not difference else 0
 
 
 def token_grid_side(num_tokens: int) -> int:

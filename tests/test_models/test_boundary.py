@@ -1,5 +1,7 @@
 """How features lie, told by the dimensions of the network's input."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -27,6 +29,28 @@ def test_signals_are_sequences(channels):
         Boundary('2', channels, 10, 'sequence'),
     ]
     assert points.end == Boundary('end', channels, 20, 'sequence')
+
+
+@pytest.mark.parametrize(
+    ('layers', 'stride'),
+    [
+        # 224, 112, 56, 28, 14, 7, 4.
+        ([nn.Conv2d(3, 3, 3, stride=2, padding=1)] * 6, 64),
+        # 224, 55, 27, 13, 6, as AlexNet.
+        ([nn.Conv2d(3, 3, 11, 4, 2)] + [nn.MaxPool2d(3, 2)] * 3, 32),
+        # 224, 113, 57, 29, 15.
+        ([nn.Conv2d(3, 3, 2, stride=2, padding=1)] * 4, 16),
+        # Not every stride is a power of two.
+        ([nn.Conv2d(3, 3, 14, stride=14)], 14),
+        ([nn.Conv2d(3, 3, 7, stride=7), nn.MaxPool2d(4)], 28),
+        ([nn.Conv2d(3, 3, 3, stride=3)], 3),
+        ([nn.AdaptiveAvgPool2d(1)], 224),
+    ],
+)
+def test_strides_of_maps_that_are_rounded(layers, stride):
+    net = nn.Sequential(*map(deepcopy, layers), nn.Conv2d(3, 8, 1))
+    points = CutPoints(net, (3, 224, 224))
+    assert points.end.stride == stride
 
 
 class Patches(nn.Module):
