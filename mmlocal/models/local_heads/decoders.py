@@ -62,7 +62,8 @@ class ProgressiveDecoder(nn.Module):
 
     With L doublings the k-th one ends at ceil(image / 2^(L - k)), so that an
     image need not be a multiple of the stride if the backbone rounds up:
-    769 px at stride 8 go 97, 193, 385, 769.
+    769 px at stride 8 go 97, 193, 385, 769. A cell more or less, as paddings
+    make, is taken up by the first doubling.
 
     Args:
         boundary (Boundary): Where the feature comes from.
@@ -102,17 +103,20 @@ class ProgressiveDecoder(nn.Module):
         """Logits (N, 3, *size) of a feature (N, C, h, w).
 
         Raises:
-            ValueError: If the feature is not ceil(size / stride) large.
+            ValueError: If the feature is not ceil(size / stride) large, and
+                not a cell more or less along a side.
         """
         expected = self.boundary.feature_size(size)
-        if feat.shape[-2:] != expected:
+        pairs = zip(feat.shape[-2:], expected, strict=True)
+        if any(abs(side - known) > 1 for side, known in pairs):
             stride = self.boundary.stride
             raise ValueError(
                 f'the feature before {self.boundary.name!r} is '
                 f'{_show(feat.shape[-2:])} for an image of {_show(size)}; '
-                f'the decoder reaches the image from {_show(expected)} only '
-                f'(stride {stride}, rounded up): make the image a multiple '
-                f'of {stride}, by crop_size (the RandomCrop of the pipeline) '
+                f'the decoder reaches the image from {_show(expected)} '
+                f'(stride {stride}, rounded up) or a cell beside: make the '
+                f'image a multiple of {stride}, by crop_size (the RandomCrop '
+                'of the pipeline) '
                 'or by size_divisor of data_preprocessor, or write '
                 "local_heads.preset='cifar', whose decoder takes any size"
             )

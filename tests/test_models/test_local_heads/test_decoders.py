@@ -123,14 +123,21 @@ def test_stride_must_be_a_power_of_two(stride, boundary):
         ProgressiveDecoder(boundary(16, stride=stride), BN)
 
 
-def test_size_out_of_reach(boundary):
-    """A backbone that rounds down, as VGG at 100 px."""
+@pytest.mark.parametrize('side', [12, 13, 14])
+def test_a_cell_more_or_less(side, boundary):
+    """A backbone that rounds down, as VGG at 100 px, or pads."""
     decoder = ProgressiveDecoder(boundary(16, stride=8), BN)
-    feat = torch.randn(2, 16, 12, 12)
+    feat = torch.randn(2, 16, side, 13)
+    assert decoder(feat, (100, 100)).shape == (2, 3, 100, 100)
+
+
+def test_size_out_of_reach(boundary):
+    decoder = ProgressiveDecoder(boundary(16, stride=8), BN)
+    feat = torch.randn(2, 16, 13, 11)
     with pytest.raises(
         ValueError, match='crop_size.*RandomCrop.*size_divisor'
     ) as error:
         decoder(feat, (100, 100))
-    assert '12x12' in str(error.value)
+    assert '13x11' in str(error.value)
     assert '13x13' in str(error.value)
     assert 'multiple of 8' in str(error.value)

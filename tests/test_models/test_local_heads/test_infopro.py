@@ -211,7 +211,7 @@ def test_segmentation(boundary, pixel_samples):
         activate(step_for(inputs)),
         pytest.raises(ValueError, match='crop_size'),
     ):
-        head.loss(feat[..., :4, :], inputs, pixel_samples(labels))
+        head.loss(feat[..., :3, :], inputs, pixel_samples(labels))
 
 
 def test_tokens(boundary, class_samples):
