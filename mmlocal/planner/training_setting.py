@@ -158,8 +158,8 @@ class TrainingSetting:
             'type': LOCAL_BACKBONE,
             'backbone': wrapped['backbone'],
         }
-        # mmseg writes `pretrained` into the backbone while it builds it.
-        self.model['pretrained'] = None
+        # mmseg writes it into the backbone while it builds it.
+        self.model.pop('pretrained', None)
 
     def _trace_shape(self, wrapped: dict) -> tuple[int, int, int]:
         if is_patched(wrapped['backbone']):

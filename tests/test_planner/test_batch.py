@@ -85,6 +85,14 @@ def test_settings_that_cannot_be_planned(config):
         TrainingSetting(config('resnet'), device='tpu')
 
 
+def test_models_get_what_they_take(config):
+    """Some take no `pretrained`; where it is, nothing is to be loaded."""
+    cfg = config('resnet')
+    assert 'pretrained' not in TrainingSetting(cfg).model
+    cfg['model']['pretrained'] = 'weights.pth'
+    assert 'pretrained' not in TrainingSetting(cfg).model
+
+
 def test_views_and_masks_of_self_supervised_models():
     """What the config's own transforms make of an image."""
     init_default_scope('mmpretrain')
