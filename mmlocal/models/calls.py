@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmlocal.fake_tensors import FakeTensorMode
 
 from .structure import flatten, map_leaves
-from .tracing import plain_eval
+from .tracing import outputs_of, plain_eval
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Calls:
             ):
                 image = weight.new_zeros((2, *input_shape))
                 self._first = numbers.of(image)
-                outputs = backbone(image)
+                outputs = outputs_of(backbone, image)
         finally:
             for handle in handles:
                 handle.remove()

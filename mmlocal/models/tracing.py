@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ class Trace:
             ):
                 shape = (self.batch_size, *input_shape)
                 self.input = torch.zeros(shape, requires_grad=True)
-                return backbone(self.input)
+                return outputs_of(backbone, self.input)
         except Exception as error:
             raise ValueError(_explain(backbone, input_shape, error)) from error
 
@@ -143,6 +144,22 @@ class Trace:
                     else 'it takes no tensor of features'
                 )
         return replaced((args, kwargs), features)
+
+
+def outputs_of(backbone: nn.Module, images: Tensor) -> Any:
+    """Run a backbone on images, with None for what else it insists on.
+
+    As the masks of masked image modeling, which mm's backbones do without
+    where they are None.
+    """
+    _, *others = signature(backbone.forward).parameters.values()
+    missing = [
+        None
+        for parameter in others
+        if parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    return backbone(images, *missing)
 
 
 # What a forward raises on an input that does not fit.

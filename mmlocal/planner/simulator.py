@@ -35,7 +35,7 @@ from mmlocal.models.chain import Chain
 from mmlocal.models.checkpointing import parse_modes, watch_inputs
 from mmlocal.models.cut_points import CutPoints, Split
 from mmlocal.models.local_heads.base import binds, build_local_heads
-from mmlocal.models.tracing import plain_eval
+from mmlocal.models.tracing import outputs_of, plain_eval
 from mmlocal.plain_backbone import plain_backbone
 from mmlocal.registry import MODELS
 from mmlocal.step import Stopped, only_module
@@ -120,7 +120,8 @@ class Simulator:
             plain_eval(inner),
             watch_inputs(inner),
         ):
-            inner(weight.new_zeros((2, *self.setting.input_shape)))
+            images = weight.new_zeros((2, *self.setting.input_shape))
+            outputs_of(inner, images)
 
     @cached_property
     def own_split(self) -> Split | None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmlocal.models.calls import Calls
 from mmlocal.models.cut_points import CutPoints, summarize
 
 
@@ -92,3 +93,20 @@ def test_of_two_tensors_a_head_reads_what_the_other_leads_to():
 def test_input_that_does_not_fit_names_the_key():
     with pytest.raises(ValueError, match='Set `input_shape`'):
         CutPoints(Tied(), (1, 8, 8))
+
+
+class Masked(nn.Sequential):
+    """Insists on a mask, which may be None."""
+
+    def forward(self, x, mask, scale=1.0):
+        for layer in self:
+            x = layer(x) * scale
+        return x if mask is None else x * mask
+
+
+def test_what_a_forward_insists_on_is_left_out():
+    """As of the backbones of masked image modeling."""
+    net = Masked(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+    points = CutPoints(net, (3, 8, 8))
+    assert [cut.name for cut in points.check(['1', '2'])] == ['1', '2']
+    assert Calls(net, (3, 8, 8)).calls[-1].name == '2'
