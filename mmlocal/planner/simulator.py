@@ -43,6 +43,7 @@ from mmlocal.step import Stopped, only_module
 from .autocast import CudaAutocast
 from .bands import InBands, in_phase, watch_outputs
 from .batch import batch_tensors, map_batch
+from .optimizer_state import fill_state, state_of
 from .recorder import (
     BATCH,
     GRADIENTS,
@@ -333,7 +334,7 @@ class Simulator:
             wrap, batch = stack.enter_context(self.trainer(batch_size))
             weights = [*self.model.parameters(), *self.model.buffers()]
             recorder.track_all(weights, PARAMETERS)
-            recorder.track_all(_state(wrap), OPTIMIZER)
+            recorder.track_all(state_of(wrap), OPTIMIZER)
             if self.setting.ema:
                 copies = [torch.empty_like(weight) for weight in weights]
                 recorder.track_all(copies, PARAMETERS)
@@ -370,7 +371,13 @@ class Simulator:
             if setting.amp and self.mode is not None:
                 # It takes no memory, and reads numbers.
                 wrap.loss_scaler = torch.amp.GradScaler('cpu', enabled=False)
-            self._fill_state(wrap)
+            if setting.device == 'cuda' and self.mode is not None:
+                # torch's default there; on fake CPU tensors it has to be
+                # asked.
+                for group in wrap.optimizer.param_groups:
+                    if group.get('foreach', False) is None:
+                        group['foreach'] = True
+            fill_state(self.model, wrap, self.mode)
             if setting.amp and setting.device == 'cuda' and self.mode:
                 stack.enter_context(CudaAutocast())
             try:
@@ -378,24 +385,3 @@ class Simulator:
             finally:
                 for weight in self.model.parameters():
                     weight.grad = None
-
-    def _fill_state(self, wrap: OptimWrapper) -> None:
-        if self.setting.device == 'cuda' and self.mode is not None:
-            # torch's default there; on fake CPU tensors it has to be asked.
-            for group in wrap.optimizer.param_groups:
-                if group.get('foreach', False) is None:
-                    group['foreach'] = True
-        for weight in self.model.parameters():
-            if weight.requires_grad:
-                weight.grad = torch.zeros_like(weight)
-        wrap.optimizer.step()
-        wrap.optimizer.zero_grad()
-
-
-def _state(wrap: OptimWrapper) -> list[Tensor]:
-    return [
-        value
-        for state in wrap.optimizer.state.values()
-        for value in state.values()
-        if isinstance(value, Tensor)
-    ]

@@ -157,6 +157,19 @@ def test_ema_is_a_second_copy_of_the_weights(config):
     assert extra == plain.bands['parameters']
 
 
+def test_optimizers_that_read_numbers(config):
+    """LARS reads the norms of weights, and keeps a momentum of each."""
+    cfg = config('resnet')
+    peaks = []
+    for kind, momentum in (('LARS', 0.9), ('LARS', 0.0), ('SGD', 0.9)):
+        optimizer = {'type': kind, 'lr': 0.1, 'momentum': momentum}
+        cfg['optim_wrapper']['optimizer'] = optimizer
+        found = Simulator(TrainingSetting(cfg, device='cpu'))
+        found = found.measure(Split([], [None])).bands
+        peaks.append(found.get('optimizer state', 0))
+    assert peaks[0] == peaks[2] > peaks[1] == 0
+
+
 @pytest.mark.slow
 def test_cuda_rounds_up_and_keeps_losses_in_float32(simulate):
     split = Split([], [None])
