@@ -19,7 +19,6 @@ from torch import nn
 from mmlocal.fake_tensors import tensors_of
 from mmlocal.models.checkpointing import MODES
 from mmlocal.models.cut_points import CutPoints, Split, summarize
-from mmlocal.models.local_heads.base import build_local_heads
 from mmlocal.planner import Planner, Simulator, TrainingSetting
 from mmlocal.planner.batch import (
     channels_of,
@@ -54,9 +53,9 @@ CHECKS = (
     'budget',
     'cut',
     'greedy',
-    'infopro',
     'block',
     'selective',
+    'infopro',
 )
 
 
@@ -99,9 +98,9 @@ class Case:
         self.planner = None
         if 'cut' in self.only and self._check('cut', self._cut):
             self._check_if_asked('greedy', self._greedy)
-            self._check_if_asked('infopro', self._infopro)
             for mode in MODES[1:]:
                 self._check_if_asked(mode, partial(self._recompute, mode))
+            self._check_if_asked('infopro', self._infopro)
         return self.result
 
     def _check_if_asked(self, name: str, run: Callable[[], dict]) -> None:
@@ -208,32 +207,33 @@ class Case:
         }
 
     def _cut(self) -> dict:
-        setting = TrainingSetting(
+        self.setting = TrainingSetting(
             self.cfg, BATCH_SIZE, image_size=self.size, device='cpu'
         )
-        self.heads = head_cfgs(self.cfg.model, setting.task)
-        model = deepcopy(setting.model)
+        self.heads = head_cfgs(self.cfg.model, self.setting.task)
+        self.model = self._local_model('greedy')
+        return {'boundaries': list(self.model.backbone.boundaries)}
+
+    def _local_model(self, head: str) -> nn.Module:
+        model = deepcopy(self.setting.model)
         model['backbone'] |= {
             'boundaries': {'type': 'mmlocal.EqualDepth', 'num_modules': 2},
-            'local_heads': self.heads['greedy'],
-            'input_shape': setting.input_shape,
+            'local_heads': self.heads[head],
+            'input_shape': self.setting.input_shape,
         }
-        self.model = _built(model)
-        self.points = CutPoints(
-            self.model.backbone.backbone, setting.input_shape
-        )
-        return {'boundaries': list(self.model.backbone.boundaries)}
+        return _built(model)
 
     def _greedy(self) -> dict:
         return self._compared(self._as_oracle)
 
-    def _infopro(self) -> dict:
-        self._set_split(self.heads['infopro'], None)
-        return self._compared(self._as_oracle)
-
     def _recompute(self, mode: str) -> dict:
-        self._set_split(self.heads['greedy'], None)
         return self._compared(partial(self._as_without, mode))
+
+    def _infopro(self) -> dict:
+        # Built anew: models with a momentum encoder copy the heads, too.
+        self.model = None
+        self.model = self._local_model('infopro')
+        return self._compared(self._as_oracle)
 
     def _as_oracle(self) -> tuple[Gradients, Gradients]:
         batch = self._batch()
@@ -242,10 +242,11 @@ class Case:
 
     def _as_without(self, mode: str) -> tuple[Gradients, Gradients]:
         batch, backbone = self._batch(), self.model.backbone
+        points = CutPoints(backbone.backbone, self.setting.input_shape)
         found = []
         for each in (mode, None):
             split = Split(backbone.boundaries, each)
-            backbone.set_split(split, backbone.local_heads, self.points)
+            backbone.set_split(split, backbone.local_heads, points)
             found.append(local_gradients(self.model, batch))
         return tuple(found)
 
@@ -266,15 +267,6 @@ class Case:
                 f'{name}'
             )
         return {**result, 'difference': difference}
-
-    def _set_split(self, head: dict, mode: str | None) -> None:
-        backbone = self.model.backbone
-        cuts = self.points.check(list(backbone.boundaries))
-        heads = build_local_heads(head, [cut.boundary for cut in cuts])
-        heads.init_weights()
-        heads.train()
-        split = Split(backbone.boundaries, mode)
-        backbone.set_split(split, heads, self.points)
 
     def _batch(self) -> dict:
         return noise_batch(self.cfg, BATCH_SIZE, self.size)
