@@ -120,6 +120,8 @@ def kind_of(cfg: Config) -> str:
     """Type of a config's backbone; of its model, if that has none."""
     model = cfg.model
     backbone = model.get('backbone') or model.get('image_encoder') or {}
+    # Retrieval has it in front of a neck.
+    backbone = backbone[0] if isinstance(backbone, list) else backbone
     return type_name(backbone.get('type') or model.get('type'))
 
 
