@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map_only
 
 from mmlocal.engine.optim import LocalOptimWrapper
 from mmlocal.fake_tensors import tensors_of
+from mmlocal.models.cut_forward import as_called
 from mmlocal.models.joining import join
 from mmlocal.models.structure import floats, replaced
 from mmlocal.step import LocalStep, activate
@@ -57,7 +58,10 @@ def oracle_gradients(model: nn.Module, batch: dict) -> Gradients:
         def cut(index: int, module: nn.Module, args: tuple, kwargs: dict):
             crossing = backbone.crossings[names[index]]
             taken = floats((args, kwargs))
-            reads = crossing.reads or tuple(taken)
+            reads = tuple(
+                as_called(module, path, taken) for path in crossing.reads
+            )
+            reads = reads or tuple(taken)
             feat = taken[reads[0]]
             if len(reads) > 1:
                 feats = [taken[path] for path in reads]

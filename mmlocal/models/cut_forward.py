@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from .graph import Crossing
 from .joining import join
 from .module_training import ask_for_gradient
-from .structure import floats, replaced
+from .structure import Path, floats, replaced
 from .tracing import Argument
 
 
@@ -74,7 +75,8 @@ def _enter(
 ) -> tuple[tuple, dict] | None:
     """Forward pre-hook of the submodule behind a cut."""
     taken = floats((args, kwargs))
-    reads = cut.reads or tuple(taken)
+    reads = tuple(as_called(module, path, taken) for path in cut.reads)
+    reads = reads or tuple(taken)
     feats = [taken[path] for path in reads]
     if len(feats) == 1 and not cut.joined:
         return replaced((args, kwargs), {reads[0]: at_boundary(feats[0])})
@@ -107,13 +109,36 @@ class _Detach:
         self, module: nn.Module, args: tuple, kwargs: dict
     ) -> tuple[tuple, dict]:
         taken = floats((args, kwargs))
-        new = {
-            skip.path: taken[skip.path].detach()
+        paths = [
+            as_called(module, skip.path, taken)
             for skip in self.skips
-            if skip.call == self.calls and skip.path in taken
-        }
+            if skip.call == self.calls
+        ]
+        new = {path: taken[path].detach() for path in paths if path in taken}
         self.calls += 1
         return replaced((args, kwargs), new)
+
+
+def as_called(module: nn.Module, path: Path, taken: Collection[Path]) -> Path:
+    """Where an argument is in this call, which may name it or not.
+
+    BEiT's forward names one with a mask that it does not name without.
+
+    Args:
+        module (nn.Module): What is called.
+        path (Path): In ``(args, kwargs)`` of another call.
+        taken (Collection[Path]): Of the tensors in this one.
+    """
+    if path in taken:
+        return path
+    # Of the class: checkpointing stands in for the instance's.
+    names = list(signature(type(module).forward).parameters)[1:]
+    by_name, key, *inside = path
+    if by_name:
+        other = (0, names.index(key)) if key in names else path
+    else:
+        other = (1, names[key]) if key < len(names) else path
+    return (*other, *inside) if (*other, *inside) in taken else path
 
 
 def _by_module(cuts: Sequence[Crossing]) -> dict[str, list[Argument]]:

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from mmlocal.models.calls import Calls
+from mmlocal.models.cut_forward import cut_forward
 from mmlocal.models.cut_points import CutPoints, summarize
 
 
@@ -95,18 +96,52 @@ def test_input_that_does_not_fit_names_the_key():
         CutPoints(Tied(), (1, 8, 8))
 
 
-class Masked(nn.Sequential):
-    """Insists on a mask, which may be None."""
+class Biased(nn.Module):
+    """A layer that also takes what a first one made."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x, bias=None):
+        return self.conv(x) + bias
+
+
+class Masked(nn.Module):
+    """Insists on a mask, which may be None, and calls by name with one."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1)
+        self.bias = nn.Conv2d(4, 4, 1)
+        self.layers = nn.ModuleList(Biased() for _ in range(3))
 
     def forward(self, x, mask, scale=1.0):
-        for layer in self:
-            x = layer(x) * scale
+        x = self.stem(x) * scale
+        bias = self.bias(x)
+        for layer in self.layers:
+            x = layer(x, bias) if mask is None else layer(x=x, bias=bias)
         return x if mask is None else x * mask
 
 
 def test_what_a_forward_insists_on_is_left_out():
-    """As of the backbones of masked image modeling."""
-    net = Masked(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
+    """As of the backbones of masked image modeling; calls may differ then."""
+    net = Masked()
     points = CutPoints(net, (3, 8, 8))
-    assert [cut.name for cut in points.check(['1', '2'])] == ['1', '2']
-    assert Calls(net, (3, 8, 8)).calls[-1].name == '2'
+    (cut,) = points.check(['layers.1'])
+    assert [skip.module for skip in cut.crossing.skips] == [
+        'layers.1',
+        'layers.2',
+    ]
+    assert Calls(net, (3, 8, 8)).calls[0].name == 'stem'
+    images, mask = torch.randn(2, 3, 8, 8), torch.ones(1)
+    out = cut_forward(
+        net,
+        [cut.crossing],
+        (images, mask),
+        lambda index, feat: feat.detach(),
+    )
+    out.sum().backward()
+    before = [net.stem, net.bias, net.layers[0].conv]
+    assert all(layer.weight.grad is None for layer in before)
+    assert all(layer.conv.weight.grad.any() for layer in net.layers[1:])
