@@ -5,6 +5,8 @@ They return logits; the sigmoid belongs to the loss and to ``predict``.
 
 from __future__ import annotations
 
+from math import log2
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -62,30 +64,33 @@ class ProgressiveDecoder(nn.Module):
 
     With L doublings the k-th one ends at ceil(image / 2^(L - k)), so that an
     image need not be a multiple of the stride if the backbone rounds up:
-    769 px at stride 8 go 97, 193, 385, 769. A cell more or less, as paddings
-    make, is taken up by the first doubling.
+    769 px at stride 8 go 97, 193, 385, 769. The first doubling takes up a
+    cell more or less, as paddings make, and what a stride lacks of a power of
+    two: 224 px at stride 14 go 16, 28, 56, 112, 224.
 
     Args:
         boundary (Boundary): Where the feature comes from.
         norm_cfg (dict): Norm layer.
 
     Raises:
-        ValueError: If the stride is not a power of two.
+        ValueError: If a single cell has all of an image, as behind a global
+            pooling, and its side is no power of two.
     """
 
     def __init__(self, boundary: Boundary, norm_cfg: dict):
         super().__init__()
         stride = boundary.stride
-        if stride < 1 or stride & (stride - 1):
+        if boundary.side == 1 and stride & (stride - 1):
             raise ValueError(
-                f'boundary {boundary.name!r} has stride {stride}, which is '
-                'no power of two, and the decoder doubles the resolution '
-                "step by step: write local_heads.preset='cifar', whose "
-                'decoder resizes at once (with aux_net or task for another '
-                'task net), or choose another boundary'
+                f'boundary {boundary.name!r} carries a single cell of '
+                f'{stride} px, which is no power of two, and the decoder '
+                'doubles the resolution step by step: write '
+                "local_heads.preset='cifar', whose decoder resizes at once "
+                '(with aux_net or task for another task net), or choose '
+                'another boundary'
             )
         self.boundary = boundary
-        self.doublings = stride.bit_length() - 1
+        self.doublings = round(log2(stride))
         self.blocks = nn.ModuleList()
         channels, kernel = boundary.channels, 1
         for width in _widths(self.doublings):

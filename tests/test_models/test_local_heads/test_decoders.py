@@ -115,12 +115,36 @@ def test_progressive_macs(boundary):
     assert macs == pytest.approx(226.59e6, rel=1e-4)
 
 
-@pytest.mark.parametrize('stride', [3, 6, 12])
-def test_stride_must_be_a_power_of_two(stride, boundary):
+@pytest.mark.parametrize(
+    ('stride', 'sides'),
+    [
+        (3, [112, 224]),
+        (7, [56, 112, 224]),
+        (12, [28, 56, 112, 224]),
+        (14, [28, 56, 112, 224]),
+    ],
+)
+def test_strides_that_are_no_power_of_two(stride, sides, boundary):
+    """The first doubling goes to where that of the nearest power does."""
+    side = -(-224 // stride)
+    decoder = ProgressiveDecoder(boundary(16, stride=stride, side=side), BN)
+    found = []
+    for block in [*decoder.blocks[1:], decoder.to_image]:
+        block.register_forward_pre_hook(
+            lambda module, args: found.append(args[0].shape[-1])
+        )
+    image = decoder(torch.randn(2, 16, side, side), (224, 224))
+    assert image.shape == (2, 3, 224, 224)
+    assert found == sides
+
+
+def test_a_single_cell_has_a_power_of_two(boundary):
+    """Behind a global pooling there is no stride."""
     with pytest.raises(
         ValueError, match="layer2.1.*local_heads.preset='cifar'"
     ):
-        ProgressiveDecoder(boundary(16, stride=stride), BN)
+        ProgressiveDecoder(boundary(16, stride=224, side=1), BN)
+    ProgressiveDecoder(boundary(16, stride=32, side=1), BN)
 
 
 @pytest.mark.parametrize('side', [12, 13, 14])
