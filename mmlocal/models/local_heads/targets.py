@@ -17,14 +17,18 @@ def class_labels(data_samples: Sequence[Any]) -> Tensor:
 
     Returns:
         Tensor: Class indices (N, ) int64, or, where Mixup or CutMix are on,
-        soft labels (N, num_classes) of float.
+        soft labels (N, num_classes) of float; several classes of an image
+        have equal parts of it.
 
     Raises:
         ValueError: If the samples have no class.
     """
     _check_given(data_samples)
     if 'gt_score' in data_samples[0]:
-        return torch.stack([sample.gt_score for sample in data_samples])
+        scores = torch.stack([sample.gt_score for sample in data_samples])
+        if scores.is_floating_point():
+            return scores
+        return scores / scores.sum(1, keepdim=True).clamp(min=1)
     if 'gt_label' not in data_samples[0]:
         raise ValueError(
             'the data samples have no gt_label, which this local head learns '

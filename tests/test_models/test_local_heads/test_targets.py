@@ -22,6 +22,16 @@ def test_soft_labels_win(class_samples):
     torch.testing.assert_close(labels, torch.tensor([[0.2, 0.8], [0.5, 0.5]]))
 
 
+def test_several_classes_of_an_image_have_equal_parts(class_samples):
+    """As VOC's, whose preprocessor counts them; an image may have none."""
+    samples = class_samples([1, 0, 0])
+    scores = [[0, 1, 0], [1, 0, 1], [0, 0, 0]]
+    for sample, score in zip(samples, scores, strict=True):
+        sample.set_gt_score(torch.tensor(score))
+    expected = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [0.0] * 3])
+    assert torch.equal(class_labels(samples), expected)
+
+
 @pytest.mark.parametrize('batch', [1, 3])
 def test_pixel_labels(batch, pixel_samples):
     labels = torch.randint(0, 5, (batch, 4, 6), dtype=torch.uint8)
