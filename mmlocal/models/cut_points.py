@@ -198,6 +198,11 @@ class CutPoints:
                 # The image is a leaf, too.
                 if weight in names:
                     found[names[weight]] |= 1 << index
+        reached = graph.leaves()
+        for weight, name in names.items():
+            if name in found and '.' not in name and weight not in reached:
+                # Tokens in place of patches show with a mask alone.
+                found[name] = (1 << len(self.valid)) - 1
         return found
 
     def _complete(self) -> list[CutPoint]:

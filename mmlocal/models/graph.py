@@ -187,6 +187,11 @@ class Graph:
             if path in found or path[:-1] in lists
         }
 
+    def leaves(self) -> set[Tensor]:
+        """Weights that an output depends on, and the input."""
+        found = (getattr(node, 'variable', None) for node in self._nodes)
+        return {leaf for leaf in found if leaf is not None}
+
     def _leads_on(self, path: Path, taken: dict[Path, int]) -> bool:
         """Whether another tensor is computed from this one."""
         source, passed = self._sources[taken[path]], False

@@ -112,16 +112,19 @@ class Masked(nn.Module):
 
     def __init__(self):
         super().__init__()
+        self.mask_token = nn.Parameter(torch.ones(1))
         self.stem = nn.Conv2d(3, 4, 1)
         self.bias = nn.Conv2d(4, 4, 1)
         self.layers = nn.ModuleList(Biased() for _ in range(3))
 
     def forward(self, x, mask, scale=1.0):
         x = self.stem(x) * scale
+        if mask is not None:
+            x = x * mask + self.mask_token * (1 - mask)
         bias = self.bias(x)
         for layer in self.layers:
             x = layer(x, bias) if mask is None else layer(x=x, bias=bias)
-        return x if mask is None else x * mask
+        return x
 
 
 def test_what_a_forward_insists_on_is_left_out():
@@ -133,6 +136,7 @@ def test_what_a_forward_insists_on_is_left_out():
         'layers.1',
         'layers.2',
     ]
+    assert points.modules(['layers.1']).owner('mask_token') == 0
     assert Calls(net, (3, 8, 8)).calls[0].name == 'stem'
     images, mask = torch.randn(2, 3, 8, 8), torch.ones(1)
     out = cut_forward(
