@@ -29,6 +29,9 @@ SIZES = {
     'EfficientNetCenterCrop': ('crop_size', 'hw'),
     'Resize': ('scale', 'wh'),
     'RandomResizedCropAndInterpolationWithTwoPic': ('size', 'hw'),
+    'torchvision/RandomCrop': ('size', 'hw'),
+    'torchvision/RandomResizedCrop': ('size', 'hw'),
+    'torchvision/CenterCrop': ('size', 'hw'),
 }
 # Side of the images that a data set has, all alike.
 SIDES = {

@@ -33,6 +33,7 @@ def cfg_of(*transforms, **model):
         ),
         ([{'type': 'mmpretrain.RandomResizedCrop', 'scale': 224}], (224, 224)),
         ([{'type': 'Resize', 'scale': (640, 480)}], (480, 640)),
+        ([{'type': 'torchvision/RandomCrop', 'size': 48}], (48, 48)),
         (
             [
                 {'type': 'RandomCrop', 'crop_size': 32},
