@@ -164,7 +164,13 @@ class TrainingSetting:
     def _trace_shape(self, wrapped: dict) -> tuple[int, int, int]:
         if is_patched(wrapped['backbone']):
             return channels_of(self.model), *self.image_size
-        size = wrapped['backbone'].get('img_size', 224)
+        size = wrapped['backbone'].get('img_size')
+        if size is None:
+            # Small ones may be all that it takes, as LeNet.
+            sides = self.image_size
+            if len(sides) > 1:
+                sides = tuple(min(side, 224) for side in sides)
+            return channels_of(self.model), *sides
         size = size if isinstance(size, int) else size[0]
         return channels_of(self.model), size, size
 

@@ -172,3 +172,21 @@ def test_self_supervised_models_are_told_apart():
     model = {'type': 'MoCo', 'backbone': {}, 'head': {}}
     assert task_of(model) == 'self-supervised'
     assert task_of({**model, 'type': 'ImageClassifier'}) == 'classification'
+
+
+def test_stock_networks_are_looked_at_with_no_more_than_their_images():
+    """LeNet takes 32x32 pixels alone."""
+    model = {
+        'type': 'ImageClassifier',
+        'backbone': {'type': 'LeNet5', 'num_classes': 10},
+        'head': {'type': 'ClsHead', 'num_classes': 10},
+    }
+    cfg = {
+        'default_scope': 'mmpretrain',
+        'model': model,
+        'optim_wrapper': {'optimizer': {'type': 'SGD', 'lr': 0.1}},
+    }
+    small = TrainingSetting(cfg, batch_size=2, image_size=(32, 32))
+    assert small.input_shape == (3, 32, 32)
+    large = TrainingSetting(cfg, batch_size=2, image_size=(512, 1024))
+    assert large.input_shape == (3, 224, 224)
