@@ -302,7 +302,7 @@ def test_blocks_that_share_or_overwrite_tensors(net, mode):
         ({'checkpointing': ['block']}, '1 entries for 3 modules'),
         (
             {'boundaries': ['layer1.0'], 'checkpointing': ['block', None]},
-            'module 0 of this ResNetV1c .* write None for it',
+            'module 1 of 2 of this ResNetV1c .* write None for it',
         ),
     ],
 )
