@@ -16,6 +16,8 @@ Entry = Mapping[str, Any]
 COLORMAP = 'viridis'
 MARKERS = 'osD^vP*X'
 PANEL = 4.2  # inches
+# Lines whose names find room among them.
+MOST_INSIDE = 6
 COLUMNS = 3
 # What the columns of a table are.
 ACROSS = {
@@ -95,7 +97,9 @@ def draw_by_depth(
         for entry in entries
     )
     axes.set_title('dashed: shuffled pairing' if has_control else '')
-    axes.legend(fontsize='small', frameon=False)
+    beside = {'loc': 'upper left', 'bbox_to_anchor': (1, 1)}
+    many = len(entries) > MOST_INSIDE
+    axes.legend(fontsize='small', frameon=False, **(beside if many else {}))
     axes.grid(alpha=0.3)
 
 
