@@ -44,6 +44,8 @@ from .gradients import (
     oracle_gradients,
 )
 
+OVER_LIMIT = 'over the memory limit'
+OUT_OF_MEMORY = ('not enough memory', 'allocate memory')
 BATCH_SIZE = 2
 # Sums of float32 in another order.
 TOLERANCE = 1e-4
@@ -118,12 +120,12 @@ class Case:
             found = {'status': 'refused', 'reason': str(error)}
             found['trace'] = traceback.format_exc(limit=-4)
         except MemoryError:
-            found = {'status': 'memory', 'reason': 'over the memory limit'}
+            found = {'status': 'memory', 'reason': OVER_LIMIT}
         except Exception as error:
             found = {'status': 'failed', 'reason': repr(error)}
             found['trace'] = traceback.format_exc(limit=-6)
-            if 'not enough memory' in found['reason']:
-                found['status'] = 'memory'
+            if any(words in found['reason'] for words in OUT_OF_MEMORY):
+                found.update(status='memory', reason=OVER_LIMIT)
         found['seconds'] = round(time.process_time() - begin, 1)
         self.result['checks'][name] = found
         self.save(self.result)

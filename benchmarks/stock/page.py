@@ -133,6 +133,8 @@ def _first_refusal(result: dict) -> tuple[str, str]:
 
 def _one_line(text: str) -> str:
     text = re.sub(r'/\S*/site-packages/', '', ' '.join(text.split()))
+    # Where this machine has what.
+    text = re.sub(r', the current sys\.path is.*', '', text)
     return text if len(text) < 300 else f'{text[:300]} ...'
 
 
