@@ -49,7 +49,8 @@ class InfoProHead(LocalHead):
         preset (str): The published auxiliary nets and their initialization:
             ``cifar``, ``imagenet`` or ``segmentation``; or
             ``segmentation_lean``, the last one with a task net of less than
-            a fifth of the compute. Defaults to 'cifar'.
+            a fifth of the compute, from 128 channels on. Defaults to
+            'cifar'.
         task (str | dict): ``softmax``, ``contrast``, or the config of
             another local head, as ``dict(type='mmlocal.TaskHead', ...)``,
             which brings its own ``num_classes`` and net.
