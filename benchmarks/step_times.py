@@ -26,7 +26,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from mmlocal.models.cut_points import Split
-from mmlocal.planner import TrainingSetting
+from mmlocal.planner import StepReport, TrainingSetting
 from mmlocal.planner.real_steps import RealSteps
 
 
@@ -52,7 +52,7 @@ class Entry:
         name = f'{path.parent.name}/{path.stem}'
         self.method = Method(name, self.measure())
 
-    def measure(self):
+    def measure(self) -> StepReport:
         """Count the storages of a step, or of the largest one."""
         if not self.in_turn:
             return self.steps.measure(self.split)

@@ -208,9 +208,10 @@ def _table(entries: Sequence[dict[str, Any]], measure: str) -> Table:
         table.add_column(name, justify='right', no_wrap=True)
     for entry in entries:
         values = entry['measures'].get(measure, {})
+        place = (entry.get('label'), entry['checkpoint'])
         for index, module in enumerate(entry['modules']):
             table.add_row(
-                '' if index else entry.get('label') or entry['checkpoint'],
+                '' if index else ', '.join(map(str, filter(None, place))),
                 module.removeprefix('module '),
                 *(_cell(values.get(name), index) for name in names),
                 end_section=index == len(entry['modules']) - 1,
