@@ -27,7 +27,7 @@ from mmlocal.planner import (
     sharded_memory,
     stages_memory,
 )
-from mmlocal.planner.recorder import GRADIENTS, OPTIMIZER, PARAMETERS
+from mmlocal.planner.stages import STATIC
 from mmlocal.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -108,8 +108,7 @@ def count(name: str, simulator: Simulator, copies: int) -> Network:
 
 def _activations(report) -> float:
     """At the peak: all but weights, gradients and optimizer."""
-    static = (PARAMETERS, GRADIENTS, OPTIMIZER)
-    return sum(n for band, n in report.bands.items() if band not in static)
+    return sum(n for band, n in report.bands.items() if band not in STATIC)
 
 
 def table(net: Network, ranks: Sequence[int]) -> str:

@@ -20,6 +20,7 @@ from .step_report import StepReport
 
 # As of the wrapper.
 QUEUE = 2
+# What stays from step to step, and gradients.
 STATIC = (PARAMETERS, GRADIENTS, OPTIMIZER)
 
 
