@@ -1,11 +1,11 @@
-"""Outputs of modules that have trained already, and whose graph is freed."""
+"""Tensors of modules that have trained already, and whose graph is freed."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from .structure import Path, leaves, replaced
@@ -58,6 +58,25 @@ def detach_finished(
         detached.append('outs' + ''.join(f'[{key!r}]' for key in path))
         new[path] = _cut_off(value, nodes)
     return replaced(outputs, new), detached
+
+
+def detach_kept(backbone: nn.Module, finished: set[Node]) -> list[str]:
+    """Detach what stems from finished modules and is kept as an attribute.
+
+    The neck of BEiT v2 reads the position bias that its backbone keeps.
+
+    Returns:
+        list[str]: Names of the attributes that were detached.
+    """
+    detached = []
+    for name, module in backbone.named_modules():
+        for key, value in list(vars(module).items()):
+            if isinstance(value, Tensor):
+                new, stems = detach_finished(value, finished)
+                if stems:
+                    setattr(module, key, new)
+                    detached.append(f'{name}.{key}'.lstrip('.'))
+    return detached
 
 
 def _parents(node: Node) -> list[Node | None]:

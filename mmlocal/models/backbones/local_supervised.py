@@ -22,7 +22,7 @@ from ..checkpointing import (
     take_over_with_cp,
 )
 from ..cut_points import CutPoints, Split
-from ..freed_outputs import detach_finished
+from ..freed_outputs import detach_finished, detach_kept
 from ..local_heads.base import binds, build_local_heads, passes_on
 from ..module_access import (
     ModuleAccess,
@@ -198,6 +198,7 @@ class LocalSupervisedBackbone(ModuleAccess, BaseModule):
                 outputs, lambda leaf: passed if leaf is last else leaf
             )
         outputs, detached = detach_finished(outputs, training.finished)
+        detached += detach_kept(self.backbone, training.finished)
         self._tell_what_is_detached(detached)
         return outputs
 
