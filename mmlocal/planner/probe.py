@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmengine.model import ModuleList
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
@@ -43,10 +42,9 @@ class Probe:
     def run(self) -> None:
         """Run the step."""
         backbone = self.simulator.backbone
-        points = self.simulator.points
-        backbone.set_split(Split([], self.mode), ModuleList(), points)
         # The last module's own local head is the same in all plans.
         backbone.local_end = False
+        self.simulator.set_split(Split([], self.mode), [])
         size = self.simulator.setting.batch_size
         with self.simulator.step(size) as (recorder, wrap, batch):
             self.recorder = recorder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import (
     AbstractContextManager,
     ExitStack,
@@ -43,6 +43,7 @@ from mmlocal.step import Stopped, only_module
 from .autocast import CudaAutocast
 from .bands import InBands, in_phase, watch_outputs
 from .batch import batch_tensors, map_batch
+from .momentum_encoders import cut_copies
 from .optimizer_state import fill_state, state_of
 from .recorder import (
     BATCH,
@@ -203,8 +204,12 @@ class Simulator:
         cfgs = self.setting.head_cfgs
         if not isinstance(cfgs, dict) and len(cfgs) != len(places):
             cfgs = [cfgs[min(i, len(cfgs) - 1)] for i in range(len(places))]
-        heads = ModuleList(map(self.adopt, self._build_heads(cfgs, places)))
-        self.backbone.set_split(split, heads, self.points)
+        self.set_split(split, map(self.adopt, self._build_heads(cfgs, places)))
+
+    def set_split(self, split: Split, heads: Iterable[nn.Module]) -> None:
+        """Cut the model, with given heads."""
+        self.backbone.set_split(split, ModuleList(heads), self.points)
+        cut_copies(self.model, split, self.points, self.adopt)
 
     def measure(
         self, split: Split, batch_size: int | None = None, keep: bool = False
