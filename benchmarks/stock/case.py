@@ -133,7 +133,9 @@ class Case:
 
     def _read(self) -> dict:
         self.cfg = self.config.load()
-        init_default_scope(self.cfg.get('default_scope') or 'mmengine')
+        # Some configs name none, and are of their library all the same.
+        self.cfg.setdefault('default_scope', self.config.library)
+        init_default_scope(self.cfg.default_scope)
         self.cfg.model = without_downloads(deepcopy(self.cfg.model))
         self.cfg.model.pop('pretrained', None)
         if self.cfg.get('data_preprocessor') is not None:
@@ -155,9 +157,12 @@ class Case:
         self.result['parameters'] = count
         try:
             gradients = end_to_end_gradients(model, self._batch())
-        except Exception:
+        except Exception as error:
             # Some take one size alone, or none that is small.
-            self.size = image_size_of(self.config.load())
+            try:
+                self.size = image_size_of(self.config.load())
+            except ValueError:
+                raise error from None
             self.result['image_size'] = list(self.size)
             resize(self.cfg, self.size)
             model = _built(self.cfg.model)

@@ -30,6 +30,7 @@ class Boundary:
         index (int): Of the module, from 0. Defaults to 0.
         count (int): How many modules have a local head: K - 1, or K with
             ``local_end``. Defaults to 1.
+        image_channels (int): C of the images. Defaults to 3.
         side (int): Cells along a side, for the input with which the backbone
             was looked at. Defaults to 1.
         parts (tuple[Boundary, ...]): Of each of the features that are joined
@@ -44,6 +45,7 @@ class Boundary:
     patches: int = 1
     index: int = 0
     count: int = 1
+    image_channels: int = 3
     # Follows from that input and the stride.
     side: int = field(default=1, compare=False)
     parts: tuple[Boundary, ...] = field(default=(), compare=False)
@@ -159,7 +161,15 @@ class Layouts:
         stride = round(side / length)
         if layout == 'map':
             stride = _power_of_two(side, length) or stride
-        return Boundary(name, channels, stride, layout, patches, side=length)
+        return Boundary(
+            name,
+            channels,
+            stride,
+            layout,
+            patches,
+            image_channels=self.input_shape[0],
+            side=length,
+        )
 
     @property
     def expected(self) -> str:

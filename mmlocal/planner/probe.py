@@ -44,7 +44,11 @@ class Probe:
         backbone = self.simulator.backbone
         # The last module's own local head is the same in all plans.
         backbone.local_end = False
-        self.simulator.set_split(Split([], self.mode), [])
+        # A block in which the network may be cut is not recomputed.
+        names = self.simulator.candidates
+        modes = [self.mode] * (len(names) + 1)
+        self.simulator.set_split(Split(names, modes), [])
+        backbone.boundaries = []
         size = self.simulator.setting.batch_size
         with self.simulator.step(size) as (recorder, wrap, batch):
             self.recorder = recorder

@@ -71,7 +71,8 @@ class Simulator:
     Attributes:
         points (CutPoints): Of the backbone.
         model (nn.Module): On fake tensors.
-        can_checkpoint (bool): Whether the backbone has blocks.
+        can_checkpoint (bool): Whether the backbone has blocks that no cut
+            goes through.
         refused (dict[str, str]): Where no head can be tried, and why.
     """
 
@@ -83,8 +84,12 @@ class Simulator:
             # SyncBN has no CPU kernel, and saves what BN saves.
             real = revert_sync_batchnorm(MODELS.build(deepcopy(setting.model)))
         inner = real.backbone.backbone
-        self.can_checkpoint = bool(innermost_blocks(inner))
         self.points = CutPoints(inner, setting.input_shape)
+        places = [cut.name for cut in self.points.blocks()]
+        self.can_checkpoint = any(
+            not any(place.startswith(f'{block}.') for place in places)
+            for block in innermost_blocks(inner)
+        )
         calls = Calls(inner, setting.input_shape)
         self.model = self.adopt(real)
         self.model.train()

@@ -233,6 +233,25 @@ def test_places_where_no_head_can_be_built(config):
         planner.search  # noqa: B018
 
 
+def test_cuts_inside_of_what_could_be_recomputed(config):
+    """LeNet's layers lie in two lists; its images are gray."""
+    cfg = config('chain')
+    cfg['train_dataloader']['dataset']['image_size'] = (32, 32)
+    cfg['model']['backbone'] |= {
+        'backbone': {'type': 'LeNet5', 'num_classes': 10},
+        'input_shape': (1, 32, 32),
+        'local_heads': {'type': 'mmlocal.InfoProHead', 'num_classes': 10},
+    }
+    cfg['model'] |= {
+        'data_preprocessor': {'mean': [33.0], 'std': [78.0]},
+        'neck': None,
+        'head': {'type': 'ClsHead'},
+    }
+    planner = Planner(Simulator(TrainingSetting(cfg, device='cpu')))
+    found, fits = planner.within(planner.end_to_end.peak // 2)
+    assert not fits and set(found.split.checkpointing) == {None}
+
+
 @pytest.mark.parametrize(
     ('train_cfg', 'cached'),
     [

@@ -89,7 +89,7 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
             feat (Tensor): The module's output, attached to its graph:
                 (N, C, H, W), (N, L, C) for token backbones, (N, C, L) for
                 signals, or (N, C); ``boundary.layout`` tells.
-            inputs (Tensor): Preprocessed images (N, 3, H, W).
+            inputs (Tensor): Preprocessed images (N, C, H, W).
             data_samples (list): Annotations, as the model's own heads get
                 them.
 
@@ -131,7 +131,7 @@ class LocalHead(BaseModule, metaclass=ABCMeta):
 
         Returns:
             dict: ``logits`` (N, num_classes[, h, w]) and ``reconstruction``
-            (N, 3, H, W) in [0, 1], in the input's channel order, as far as
+            (N, C, H, W) in [0, 1], in the input's channel order, as far as
             the head has them.
         """
         return {}

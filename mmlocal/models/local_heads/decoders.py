@@ -36,11 +36,11 @@ class CIFARDecoder(nn.Module):
         hidden = int(12 * widen)
         self.decoder = nn.Sequential(
             *conv_norm_relu(boundary.channels, hidden, 3, norm_cfg, bias=True),
-            nn.Conv2d(hidden, 3, 3, padding=1),
+            nn.Conv2d(hidden, boundary.image_channels, 3, padding=1),
         )
 
     def forward(self, feat: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (N, 3, *size) of a feature (N, C, h, w)."""
+        """Logits (N, C_image, *size) of a feature (N, C, h, w)."""
         return self.decoder(_resize(feat, size))
 
 
@@ -64,9 +64,10 @@ class ProgressiveDecoder(nn.Module):
 
     With L doublings the k-th one ends at ceil(image / 2^(L - k)), so that an
     image need not be a multiple of the stride if the backbone rounds up:
-    769 px at stride 8 go 97, 193, 385, 769. The first doubling takes up a
-    cell more or less, as paddings make, and what a stride lacks of a power of
-    two: 224 px at stride 14 go 16, 28, 56, 112, 224.
+    769 px at stride 8 go 97, 193, 385, 769. The first doubling takes up what a
+    feature has more or less, as paddings and convolutions without them make,
+    and what a stride lacks of a power of two: 224 px at stride 14 go 16, 28,
+    56, 112, 224.
 
     Args:
         boundary (Boundary): Where the feature comes from.
@@ -102,27 +103,29 @@ class ProgressiveDecoder(nn.Module):
                 )
             )
             channels, kernel = width, 3
-        self.to_image = nn.Conv2d(channels, 3, 3, padding=1)
+        self.to_image = nn.Conv2d(
+            channels, boundary.image_channels, 3, padding=1
+        )
 
     def forward(self, feat: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (N, 3, *size) of a feature (N, C, h, w).
+        """Logits (N, C_image, *size) of a feature (N, C, h, w).
 
         Raises:
             ValueError: If the feature is not ceil(size / stride) large, and
-                not a cell more or less along a side.
+                not a cell or a quarter more or less along a side.
         """
         expected = self.boundary.feature_size(size)
         pairs = zip(feat.shape[-2:], expected, strict=True)
-        if any(abs(side - known) > 1 for side, known in pairs):
+        if any(abs(side - known) > max(1, known / 4) for side, known in pairs):
             stride = self.boundary.stride
             raise ValueError(
                 f'the feature before {self.boundary.name!r} is '
                 f'{_show(feat.shape[-2:])} for an image of {_show(size)}; '
                 f'the decoder reaches the image from {_show(expected)} '
-                f'(stride {stride}, rounded up) or a cell beside: make the '
-                f'image a multiple of {stride}, by crop_size (the RandomCrop '
-                'of the pipeline) '
-                'or by size_divisor of data_preprocessor, or write '
+                f'(stride {stride}, rounded up), a quarter more or less: '
+                f'make the image a multiple of {stride}, by crop_size (the '
+                'RandomCrop of the pipeline) or by size_divisor of '
+                'data_preprocessor, or write '
                 "local_heads.preset='cifar', whose decoder takes any size"
             )
         for k, block in enumerate(self.blocks, 1):

@@ -96,7 +96,7 @@ class DNIHead(LocalHead):
 
         Args:
             feat (Tensor): The module's output (N, C, h, w).
-            inputs (Tensor): Preprocessed images (N, 3, H, W).
+            inputs (Tensor): Preprocessed images (N, C, H, W).
             data_samples (Sequence): Annotations of mmpretrain; read with
                 ``context``.
 

@@ -151,7 +151,7 @@ class InfoProHead(LocalHead):
 
         Args:
             feat (Tensor): The module's output, (N, C, h, w) or (N, L, C).
-            inputs (Tensor): Preprocessed images (N, 3, H, W).
+            inputs (Tensor): Preprocessed images (N, C, H, W).
             data_samples (Sequence): Annotations.
 
         Returns:
@@ -189,10 +189,10 @@ class InfoProHead(LocalHead):
 
         Args:
             feat (Tensor): (N, C, h, w) or (N, L, C).
-            pixels (Tensor): Images (N, 3, H, W) in [0, 1].
+            pixels (Tensor): Images (N, C, H, W) in [0, 1].
 
         Returns:
-            Tensor: Scalar, mean over N * 3 * H * W.
+            Tensor: Scalar, mean over N * C * H * W.
         """
         logits = upcast(self._decode(feat, pixels))
         target = pixels.to(logits.dtype)

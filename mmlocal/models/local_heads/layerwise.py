@@ -133,7 +133,7 @@ class LayerwiseHead(SupervisedHead):
             feat (Tensor): The module's output, (N, C, h, w), (N, L, C) or
                 (N, C); with several views of each image one whole view
                 after another.
-            inputs (Tensor): Preprocessed images (N, 3, H, W).
+            inputs (Tensor): Preprocessed images (N, C, H, W).
             data_samples (Sequence): Annotations of mmpretrain, or of mmseg
                 where pixels are classified.
 

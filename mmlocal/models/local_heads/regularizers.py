@@ -70,7 +70,7 @@ class NHSICRegularizer(nn.Module):
         Args:
             feat (Tensor): The module's output (N, ...).
             output (Tensor): What the head makes of it (N, ...).
-            inputs (Tensor): Images (N, 3, H, W).
+            inputs (Tensor): Images (N, C, H, W).
 
         Returns:
             dict[str, Tensor]: ``loss_nhsic``, and ``nhsic`` itself.

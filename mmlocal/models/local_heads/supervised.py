@@ -78,7 +78,7 @@ class SupervisedHead(LocalHead):
 
         Args:
             feat (Tensor): (N, C, h, w) or (N, L, C).
-            inputs (Tensor): Images (N, 3, H, W).
+            inputs (Tensor): Images (N, C, H, W).
 
         Returns:
             Tensor: (N, out_features), or (N, out_features, h, w) where
@@ -93,7 +93,7 @@ class SupervisedHead(LocalHead):
 
         Args:
             feat (Tensor): The module's output, (N, C, h, w) or (N, L, C).
-            inputs (Tensor): Preprocessed images (N, 3, H, W).
+            inputs (Tensor): Preprocessed images (N, C, H, W).
             data_samples (Sequence): Annotations of mmpretrain, or of mmseg
                 where pixels are classified.
 

@@ -68,7 +68,7 @@ class TaskHead(LocalHead):
 
         Args:
             feat (Tensor): The module's output, (N, C, h, w) or (N, L, C).
-            inputs (Tensor): Preprocessed images (N, 3, H, W).
+            inputs (Tensor): Preprocessed images (N, C, H, W).
             data_samples (Sequence): Annotations, as the head takes them.
 
         Returns:

@@ -128,13 +128,15 @@ def test_published_reconstruction(stage, expected, grad, boundary, vectors):
 
 
 @pytest.mark.parametrize('preset', ['cifar', 'imagenet', 'segmentation'])
-def test_zero_logits_cost_log_2(preset, boundary):
-    head = InfoProHead(boundary(16, 4), preset=preset, num_classes=4)
+@pytest.mark.parametrize('channels', [3, 1])
+def test_zero_logits_cost_log_2(preset, channels, boundary):
+    place = boundary(16, 4, image_channels=channels)
+    head = InfoProHead(place, preset=preset, num_classes=4)
     last = [m for m in head.decoder.modules() if hasattr(m, 'bias')][-1]
     last.weight.data.zero_()
     last.bias.data.zero_()
     loss = head.reconstruction_loss(
-        torch.randn(2, 16, 8, 8), torch.rand(2, 3, 32, 32)
+        torch.randn(2, 16, 8, 8), torch.rand(2, channels, 32, 32)
     )
     assert loss.item() == pytest.approx(math.log(2), rel=1e-6)
 
