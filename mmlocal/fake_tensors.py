@@ -62,12 +62,26 @@ class FakeOps(TorchDispatchMode):
 
     Attributes:
         guessed (set[str]): Operators that had to run on zeros.
+
+    Raises:
+        ValueError: At the end, in place of a RuntimeError after a mask.
     """
 
     def __init__(self, mode: FakeTensorMode | None):
         super().__init__()
         self.mode = mode
         self.guessed: set[str] = set()
+        self._selected = False
+
+    def __exit__(self, kind, error, trace) -> None:
+        """Say what may be behind sizes that do not fit."""
+        super().__exit__(kind, error, trace)
+        if self._selected and isinstance(error, RuntimeError):
+            raise ValueError(
+                f'{error} (On fake tensors a mask selects everything: a model '
+                'that counts on how many entries its masks have, as CAE, is '
+                'not planned. It can be cut and trained all the same.)'
+            ) from error
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
         return self.run(func, args, kwargs or {})
@@ -86,11 +100,14 @@ class FakeOps(TorchDispatchMode):
                 return False
             return 1.0 if dtype.is_floating_point else 0
         if func in (aten.index.Tensor, aten.index_put_.default):
+            self._selected |= any(map(_is_mask, args[1]))
             args = (args[0], _without_masks(args[1]), *args[2:])
         elif func is aten.nonzero.default:
+            self._selected = True
             shape = (args[0].numel(), args[0].ndim)
             return args[0].new_empty(shape, dtype=torch.int64)
         elif func is aten.masked_select.default:
+            self._selected = True
             shape = torch.broadcast_shapes(args[0].shape, args[1].shape)
             return args[0].new_empty(shape.numel())
         try:
@@ -176,12 +193,16 @@ def _without_masks(indices: list[Tensor | None]) -> list[Tensor | None]:
     """Positions in place of masks, as if these were true everywhere."""
     found: list[Tensor | None] = []
     for index in indices:
-        if index is None or index.dtype not in (torch.bool, torch.uint8):
-            found.append(index)
-        else:
+        if _is_mask(index):
             place = index.new_empty(index.numel(), dtype=torch.int64)
             found += [place] * index.ndim
+        else:
+            found.append(index)
     return found
+
+
+def _is_mask(index: Tensor | None) -> bool:
+    return index is not None and index.dtype in (torch.bool, torch.uint8)
 
 
 def _zeros(value: Tensor) -> Tensor:

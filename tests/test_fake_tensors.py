@@ -25,6 +25,17 @@ def test_masks_select_all_and_numbers_are_known():
         x[x > 0] = 0
 
 
+def test_sizes_behind_a_mask_that_do_not_fit():
+    mode = fake_mode()
+    other = torch.ones(3)
+    reason = 'broadcast.*mask selects everything'
+    with pytest.raises(ValueError, match=reason), mode, FakeOps(mode):
+        x = torch.ones(8)
+        x[x > 0] + mode.from_tensor(other)
+    with pytest.raises(RuntimeError, match='broadcast'), mode, FakeOps(mode):
+        torch.ones(8) + mode.from_tensor(other)
+
+
 def test_unknown_operators_run_on_zeros_and_are_named():
     @torch.library.custom_op('mmlocal_test::double', mutates_args=())
     def double(x: torch.Tensor) -> torch.Tensor:

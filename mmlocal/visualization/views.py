@@ -93,7 +93,7 @@ def annotation_of(sample: Any) -> np.ndarray | int | None:
 
 
 def to_images(pixels: Tensor, rgb: bool) -> list[np.ndarray]:
-    """(N, 3, H, W), or gray (N, 1, H, W), in [0, 1] as RGB (H, W, 3), uint8."""
+    """(N, 3 or 1, H, W) in [0, 1] as RGB images (H, W, 3), uint8."""
     pixels = pixels if rgb else pixels.flip(1)
     pixels = pixels.expand(-1, 3, -1, -1)
     array = (pixels.float() * 255).round().byte().permute(0, 2, 3, 1)
