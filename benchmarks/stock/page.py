@@ -117,7 +117,8 @@ def refusals(results: Sequence[dict]) -> Iterator[str]:
             untrained.append(f'* {result["family"]}: {reason}')
     yield '## What is refused, and why\n'
     yield from refused or ['None of these.']
-    yield '\n## What does not train end to end here\n'
+    yield '\n## What is not put to the test, and why\n'
+    yield 'It does not train end to end here, or has no backbone of its own.\n'
     yield from untrained or ['None of these.']
 
 
