@@ -1,6 +1,6 @@
-# Half the width, 6,000 small batches of CIFAR-10 in gray (colours tell patches
-# of an image by), for CPUs; and a linear probe of the three stages of each net,
-# before and after.
+# Half the width, 6,000 small batches of CIFAR-10 in gray (colours give away
+# which patches are of one image), for CPUs; and a linear probe of the three
+# stages of each net, before and after.
 is_cut = 'boundaries' in _base_.model.backbone
 narrow = dict(backbone=dict(base_channels=8))
 model = dict(
