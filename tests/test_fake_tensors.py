@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -52,6 +54,42 @@ def test_unknown_operators_run_on_zeros_and_are_named():
         with pytest.raises(RuntimeError, match='broken.*has no fake'):
             broken(torch.ones(3))
     assert ops.guessed == {'mmlocal_test.double.default'}
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('affine', [True, False])
+def test_batch_norm_is_as_torch_takes_it_apart(training, affine):
+    """Outputs, gradients and what backward keeps, by shape and strides."""
+    mode = fake_mode()
+    with mode:
+        feat = torch.empty(2, 3, 4, 5, dtype=torch.bfloat16)
+        feat = feat.to(memory_format=torch.channels_last)
+        grad = torch.empty_like(feat)
+        affines = [torch.empty(3) if affine else None for _ in range(2)]
+        running = [torch.empty(3) for _ in range(2)]
+        forward = (feat, *affines, *running, training, 0.1, 1e-5)
+        found, taken_apart = (
+            run_batch_norm(forward, grad, ops)
+            for ops in (FakeOps(mode), nullcontext())
+        )
+    assert found == taken_apart
+
+
+def run_batch_norm(forward, grad, ops):
+    """How all that comes out of it lies."""
+    aten = torch.ops.aten
+    feat, weight, _, mean, var, training, _, eps = forward
+    with ops:
+        outs = aten.native_batch_norm(*forward)
+        backward = (grad, feat, weight, mean, var, *outs[1:], training, eps)
+        affine = weight is not None
+        outs += aten.native_batch_norm_backward(
+            *backward, [True, affine, affine]
+        )
+    return [
+        None if out is None else (out.shape, out.stride(), out.dtype)
+        for out in outs
+    ]
 
 
 def test_copies_take_no_memory_and_are_apart():
