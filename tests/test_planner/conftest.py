@@ -98,16 +98,13 @@ def _chain(widths, strides):
 
 
 INNER['chain'] = _chain([8, 8, 16, 16, 32, 32], [1, 1, 2, 1, 2, 1])
-# 30 cuts.
-INNER['deep'] = _chain(
-    [4] * 10 + [8] * 10 + [12] * 11, ([1] * 9 + [2]) * 3 + [1]
-)
+# 20 cuts.
+INNER['deep'] = _chain([4] * 7 + [8] * 7 + [12] * 7, ([1] * 6 + [2]) * 3)
 
 
 def _config(helpers, net: str) -> dict:
     if net in ('deeplab', 'fpn', 'unet'):
         model = helpers.segmentor_cfg(['layer3.0'])
-        optimizer = {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}
         if net == 'deeplab':
             model['auxiliary_head'] = {
                 **model['decode_head'],
@@ -140,11 +137,13 @@ def _config(helpers, net: str) -> dict:
         model = helpers.classifier_cfg(backbone, channels)
         if net in ('vit', 'convnext'):
             model['neck'] = None
-        optimizer = {'type': 'AdamW', 'lr': 0.001}
-        if net in ('chain', 'deep'):
-            # Fewer operators: hundreds of steps are run.
-            optimizer = {'type': 'SGD', 'lr': 0.1}
         scope = 'mmpretrain'
+    optimizer = {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9}
+    if net in ('chain', 'deep'):
+        # Fewer operators: hundreds of steps are run.
+        del optimizer['momentum']
+    elif net in ('swin', 'convnext'):
+        optimizer = {'type': 'AdamW', 'lr': 0.001}
     side = model['backbone'].get('input_shape', (3, 32, 32))[1]
     return {
         'default_scope': scope,

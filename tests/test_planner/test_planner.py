@@ -100,6 +100,7 @@ def test_largest_batch_where_the_optimizer_holds_the_peak(config):
     cfg = config('resnet')
     cfg['model']['head']['in_channels'] = 64
     cfg['model']['head']['num_classes'] = 100_000
+    cfg['optim_wrapper']['optimizer'] = {'type': 'AdamW', 'lr': 0.001}
     simulator = Simulator(TrainingSetting(cfg, batch_size=1, device='cpu'))
     split = Split([], [None])
     one, two = (simulator.measure(split, n).peak for n in (1, 2))
