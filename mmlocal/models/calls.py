@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmlocal.fake_tensors import FakeTensorMode
+from mmlocal.fake_tensors import FakeOps, FakeTensorMode
 
 from .structure import flatten, map_leaves
 from .tracing import outputs_of, plain_eval
@@ -83,11 +83,13 @@ class Calls:
         weight = next(backbone.parameters(), torch.empty(0))
         # Where weights take no memory, there is no autocast.
         device = 'cpu' if weight.is_meta else weight.device.type
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
         try:
             with (
                 plain_eval(backbone),
                 torch.autocast(device, enabled=False),
-                FakeTensorMode(allow_non_fake_inputs=True),
+                mode,
+                FakeOps(mode),
                 torch.no_grad(),
             ):
                 image = weight.new_zeros((2, *input_shape))
