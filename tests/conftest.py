@@ -46,6 +46,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True, scope='module')
 def _quick_collections():
     """Data sets collect garbage when they are built: not among libraries."""
+    BUILT.clear()
     gc.collect()
     gc.freeze()
 
@@ -201,14 +202,23 @@ def audio_batch(size=4, seed=0) -> dict:
     return {'inputs': list(waves), 'data_samples': samples}
 
 
+# By config and seed, models of a file and the random state behind them.
+BUILT: dict[str, tuple[nn.Module, torch.Tensor]] = {}
+
+
 def build(cfg: dict, seed: int = 0) -> nn.Module:
-    """Build and initialize a model."""
+    """Build and initialize a model; a copy, where a file had it before."""
     init_default_scope(cfg.get('_scope_', 'mmengine'))
-    torch.manual_seed(seed)
-    model = MODELS.build(ConfigDict(deepcopy(cfg)))
-    model.init_weights()
-    model.train()
-    return model
+    key = f'{seed} {cfg}'
+    if key not in BUILT:
+        torch.manual_seed(seed)
+        model = MODELS.build(ConfigDict(deepcopy(cfg)))
+        model.init_weights()
+        model.train()
+        BUILT[key] = model, torch.get_rng_state()
+    model, random = BUILT[key]
+    torch.set_rng_state(random)
+    return deepcopy(model)
 
 
 def grads(model: nn.Module) -> dict[str, torch.Tensor | None]:
