@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner import runner
 from torch import nn
@@ -22,6 +23,21 @@ from mmlocal.registry import MODELS
 # each log and checkpoint; as it is written, the config reads alike.
 runner.collect_env = cache(runner.collect_env)
 yapf_api.FormatCode = lambda text, **style: (text, False)
+
+
+# Nor is a config of the tree read anew for each that builds on it.
+TREE = Path(__file__).parents[1] / 'configs'
+read, read_once = Config._file2dict, cache(Config._file2dict)
+
+
+def _file2dict(filename: str, *args, **kwargs) -> tuple:
+    path = Path(filename).absolute()
+    if not path.is_relative_to(TREE):
+        return read(filename, *args, **kwargs)
+    return deepcopy(read_once(str(path), *args, **kwargs))
+
+
+Config._file2dict = staticmethod(_file2dict)
 
 
 @pytest.hookimpl(optionalhook=True)
