@@ -14,7 +14,7 @@ from mmlocal.registry import MODELS
 TOKENS = {'type': 'mmlocal.GreedyHead', 'net': 'linear', 'num_classes': 10}
 CIFAR_HEAD = {'type': 'mmlocal.InfoProHead', 'num_classes': 10}
 INNER = {
-    'resnet': ({'type': 'mmlocal.CIFARResNet', 'depth': 20}, 64, CIFAR_HEAD),
+    'resnet': ({'type': 'mmlocal.CIFARResNet', 'depth': 14}, 64, CIFAR_HEAD),
     'vit': (
         {
             'type': 'VisionTransformer',

@@ -103,7 +103,7 @@ def costs_of_modules():
 
 def test_frozen_layers_are_counted():
     cfg = load('infopro/resnet101_imagenet')
-    cfg.model.backbone.backbone.depth = 50
+    cfg.model.backbone.backbone.depth = 18
     cfg.model.backbone.boundaries = ['layer2.1']
     whole = aux_cost(cfg)
     cfg.model.backbone.backbone.frozen_stages = 2

@@ -30,7 +30,6 @@ def kept():
 def planner(config, kept):
     if not kept:
         cfg = config('resnet')
-        cfg['model']['backbone']['backbone']['depth'] = 14
         setting = TrainingSetting(cfg, batch_size=16, device='cpu')
         kept['resnet'] = Planner(Simulator(setting))
     return kept['resnet']

@@ -68,6 +68,7 @@ def test_two_passes_of_the_backbone(two_views):
         assert plan.peak == pytest.approx(full.peak, rel=0.1)
 
 
+@pytest.mark.slow
 def test_layers_that_do_not_train(config):
     """What comes before the first that does asks for no gradient."""
     cfg = config('deeplab')

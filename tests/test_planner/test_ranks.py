@@ -37,11 +37,11 @@ def ranks():
     dist.destroy_process_group()
 
 
-def test_weights_of_a_rank_are_those_that_are_counted(config, ranks):
+def test_weights_of_a_rank_are_those_that_are_counted(
+    config, simulator, ranks
+):
     cfg = config('vit')
-    memory = sharded_memory(
-        Simulator(TrainingSetting(cfg, batch_size=4, device='cpu')), SPLIT, 3
-    )
+    memory = sharded_memory(simulator, SPLIT, 3)
     cfg['model']['backbone']['boundaries'] = list(SPLIT.boundaries)
     model = MODELS.build(cfg['model'])
     units = find_units(model)

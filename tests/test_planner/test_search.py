@@ -78,7 +78,7 @@ def test_predictions_are_close_to_full_steps(planner_of, net):
 
 def test_nothing_that_could_win_is_dropped(planner_of):
     """Dynamic programming against evaluating all splits and modes."""
-    search = planner_of('vit').search
+    search = planner_of('chain').search
     plans = [
         search.evaluate(split)
         for num_modules in (1, 2, 3)
@@ -101,7 +101,7 @@ def test_nothing_that_could_win_is_dropped(planner_of):
 
 
 def test_every_cut_is_ranked(planner_of):
-    search = planner_of('resnet').search
+    search = planner_of('chain').search
     plans = search.ranked(2)
     assert {plan.split.boundaries[0] for plan in plans} == set(search.names)
     peaks = [plan.peak for plan in plans]
@@ -115,7 +115,7 @@ def test_every_cut_is_ranked(planner_of):
 def test_freed_gradients_are_not_carried(planner_of):
     search = planner_of('vit').search
     modes, profile = search.modes, search.profile
-    split = Split(planner_of('vit').simulator.candidates[1:3], [None] * 3)
+    split = Split(search.names[1:3], [None] * 3)
     kept = Search(modes, profile).evaluate(split)
     freed = Search(modes, profile, by_module=True).evaluate(split)
     assert freed.peak < kept.peak

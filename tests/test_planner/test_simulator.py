@@ -66,7 +66,9 @@ def test_the_real_count_is_the_allocators(config, net):
         assert total == pytest.approx(counted.peak, rel=0.03)
 
 
-@pytest.mark.parametrize('net', ['resnet', 'deeplab'])
+@pytest.mark.parametrize(
+    'net', ['resnet', pytest.param('deeplab', marks=pytest.mark.slow)]
+)
 def test_torchs_tracker_counts_alike(simulate, net):
     simulator = simulate(net)
     split = Split([], [None])
@@ -188,14 +190,14 @@ def test_weights_by_place_and_branches_that_are_off(config):
     heads['task_weight'] = (0.0, 1.0)
     setting = TrainingSetting(cfg, device='cpu')
     fake, real = Simulator(setting), RealSteps(setting)
-    split = Split(['layer1.2', 'layer2.2'], [None] * 3)
+    split = Split(['layer1.1', 'layer2.1'], [None] * 3)
     assert fake.measure(split).peak == real.measure(split).peak
     trained = [
         sum(weight.requires_grad for weight in head.parameters())
         for head in fake.backbone.local_heads
     ]
     assert trained[0] < trained[1]
-    head = fake.trial_head('layer1.2')
+    head = fake.trial_head('layer1.1')
     assert sum(w.requires_grad for w in head.parameters()) == trained[1]
 
 
