@@ -86,56 +86,60 @@ def losses_of(log: dict, wrap) -> torch.Tensor:
     return torch.stack([value.detach().float() for value in values])
 
 
+def compare_training(cfg: dict, **settings) -> None:
+    """Steps as in one process, and nothing whole between modules."""
+    curves, weights = [], []
+    for sharded in (False, True):
+        model = build(cfg)
+        outer = LocalFSDP(model, **settings) if sharded else model
+        wrap = optim_wrapper(
+            outer,
+            weight_decay=0.01,
+            accumulative_counts=2,
+            clip_grad={'max_norm': 1.0},
+        )
+        trained = []
+        if sharded:
+            end_module = outer.end_module
+
+            def watch(end_module=end_module, model=model, seen=trained):
+                seen.append(left_whole(model))
+                end_module()
+
+            outer.end_module = watch
+        curve = []
+        for step in range(MICRO_STEPS):
+            batch = classification_batch(6, seed=step)
+            log = outer.train_step(part_of(batch) if sharded else batch, wrap)
+            curve.append(losses_of(log, wrap))
+        curve = torch.stack(curve)
+        if sharded:
+            cuts = len(cfg['backbone']['boundaries'])
+            assert len(trained) == MICRO_STEPS * cuts
+            # A module with frozen or unused layers might.
+            assert not any(trained)
+            assert not left_whole(model)
+            dist.all_reduce(curve)
+            curve /= dist.get_world_size()
+        curves.append(curve)
+        weights.append(whole(model.parameters()))
+    assert torch.allclose(*curves, rtol=1e-5, atol=1e-6)
+    assert curves[0].std(0).min() > 1e-4
+    for one, many in zip(*weights, strict=True):
+        assert torch.allclose(one, many, rtol=1e-5, atol=2e-6)
+
+
 @check(2, 3)
 def sharded_training(rank: int, folder: Path) -> None:
-    """Steps as in one process, and nothing whole between modules."""
-    settings = {
-        'resnet': {},
-        'vgg': {'reshard_after_forward': True, 'prefetch': False},
-        'vit': {'accumulate': 'whole', 'reshard_after_forward': True},
-    }
-    for name, cfg in nets().items():
-        curves, weights = [], []
-        for sharded in (False, True):
-            model = build(cfg)
-            outer = LocalFSDP(model, **settings[name]) if sharded else model
-            wrap = optim_wrapper(
-                outer,
-                weight_decay=0.01,
-                accumulative_counts=2,
-                clip_grad={'max_norm': 1.0},
-            )
-            trained = []
-            if sharded:
-                end_module = outer.end_module
+    compare_training(nets()['resnet'])
 
-                def watch(end_module=end_module, model=model, seen=trained):
-                    seen.append(left_whole(model))
-                    end_module()
 
-                outer.end_module = watch
-            curve = []
-            for step in range(MICRO_STEPS):
-                batch = classification_batch(6, seed=step)
-                log = outer.train_step(
-                    part_of(batch) if sharded else batch, wrap
-                )
-                curve.append(losses_of(log, wrap))
-            curve = torch.stack(curve)
-            if sharded:
-                cuts = len(cfg['backbone']['boundaries'])
-                assert len(trained) == MICRO_STEPS * cuts
-                # A module with frozen or unused layers might.
-                assert not any(trained)
-                assert not left_whole(model)
-                dist.all_reduce(curve)
-                curve /= dist.get_world_size()
-            curves.append(curve)
-            weights.append(whole(model.parameters()))
-        assert torch.allclose(*curves, rtol=1e-5, atol=1e-6)
-        assert curves[0].std(0).min() > 1e-4
-        for one, many in zip(*weights, strict=True):
-            assert torch.allclose(one, many, rtol=1e-5, atol=2e-6)
+@check()
+def sharded_training_by_unit(rank: int, folder: Path) -> None:
+    """Of layers that stand alone, and of tokens."""
+    by_unit = {'reshard_after_forward': True}
+    compare_training(nets()['vgg'], prefetch=False, **by_unit)
+    compare_training(nets()['vit'], accumulate='whole', **by_unit)
 
 
 def train(cfg: dict, steps: int, kind=None, wrap=None, **settings):

@@ -17,7 +17,7 @@ SHARDS = pytest.mark.skipif(
 )
 NAMES = [
     'gradients-2',
-    'gradients-4',
+    'gradients_of_more_ranks-4',
     'gradients_of_other_models-2',
     'gradients_of_ddp-2',
     'gradients_in_small_buckets-2',
@@ -64,6 +64,7 @@ NAMES = [
     'memories_of_ctc-2',
     'sharded_training-2',
     'sharded_training-3',
+    'sharded_training_by_unit-2',
     'sharded_segmentors-2',
     'sharded_heads-2',
     'sharded_mixed_precision-2',
