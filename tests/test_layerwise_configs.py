@@ -128,7 +128,10 @@ def test_sequential(moving):
     [
         pytest.param(
             name,
-            marks=[] if 'resnet18_cifar10_' in name else pytest.mark.slow,
+            # Of a method with its own settings, the first.
+            marks=[]
+            if re.fullmatch('lw-resnet18_cifar10_[a-z]+', name)
+            else pytest.mark.slow,
         )
         for name in CIFAR
     ],

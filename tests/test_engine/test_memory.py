@@ -97,10 +97,15 @@ def module_peaks(helpers, depth, split, batch_size=2):
         (32, 'resnet32-k4', 1.171),
         (32, 'resnet32-k8', 0.846),
         (32, 'resnet32-k16', 0.596),
-        (110, None, [8.092]),
-        (110, 'resnet110-cifar10-balanced-k2', [4.174, 4.264]),
         (110, 'resnet110-cifar10-balanced-k3', [2.923, 2.795, 3.074]),
-        (110, 'resnet110-k16', 1.096),
+        *(
+            pytest.param(110, split, peak, marks=pytest.mark.slow)
+            for split, peak in (
+                (None, [8.092]),
+                ('resnet110-cifar10-balanced-k2', [4.174, 4.264]),
+                ('resnet110-k16', 1.096),
+            )
+        ),
     ],
 )
 def test_saved_bytes_of_the_published_splits(helpers, depth, split, expected):

@@ -106,17 +106,33 @@ def test_blocks_of_each_module(helpers):
             r'outs\[0\].*last module alone.*out_indices',
         ),
         (
-            {'type': 'SwinTransformer', 'arch': 'tiny', 'img_size': 224},
+            {
+                'type': 'SwinTransformer',
+                'arch': {
+                    'embed_dims': 8,
+                    'depths': [1, 1, 1, 1],
+                    'num_heads': [1, 1, 2, 2],
+                },
+                'img_size': 64,
+                'window_size': 2,
+            },
             'stages.1',
             "no chain.*'stages.1'.*more than one value",
         ),
-        ({'type': 'ConvNeXt'}, 'stages.1', "'stages.3'.*'norm3'"),
+        (
+            {
+                'type': 'ConvNeXt',
+                'arch': {'depths': [1] * 4, 'channels': [4, 8, 12, 16]},
+            },
+            'stages.1',
+            "'stages.3'.*'norm3'",
+        ),
     ],
 )
 def test_what_is_no_chain(helpers, cfg, boundary, message):
     backbone = helpers.build({**cfg, '_scope_': 'mmpretrain'})
     with pytest.raises(ValueError, match=message):
-        chain_of(backbone, [boundary], (3, 224, 224))
+        chain_of(backbone, [boundary], (3, 64, 64))
 
 
 class InPlace(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-LAYERS = ['layers.1', 'layers.2', 'layers.3', 'layers.4', 'autoregressor']
+LAYERS = ['layers.2', 'layers.4', 'autoregressor']
 
 
 class Waveforms(torch.utils.data.Dataset):
@@ -55,10 +55,10 @@ def audio(cfg, helpers):
         (
             {
                 'type': 'mmlocal.SequentialTrainLoop',
-                'epochs': [1, 1, 1, 1, 1, 2],
+                'epochs': [1, 1, 1, 2],
                 'cache': 'disk',
             },
-            6,
+            4,
         ),
     ],
 )
@@ -69,7 +69,7 @@ def test_resumed_losses_are_those_of_one_run(audio, loops, train_cfg, epochs):
     runner, rest = loops.train(audio, resume=True)
     assert len(rest.losses) == 4
     assert rest.losses == whole.losses[-4:]
-    assert 'train/local_5.loss_nce' in rest.losses[-1]
+    assert 'train/local_3.loss_nce' in rest.losses[-1]
 
 
 def test_one_after_another_with_and_without_stored_features(audio, loops):
@@ -77,7 +77,7 @@ def test_one_after_another_with_and_without_stored_features(audio, loops):
     _, plain = loops.train(audio)
     audio['train_cfg']['cache'] = 'disk'
     _, cached = loops.train(audio, work_dir=audio['work_dir'] + '_cached')
-    assert len(plain.losses) == 24
+    assert len(plain.losses) == 16
     for index, (one, other) in enumerate(
         zip(plain.losses, cached.losses, strict=True)
     ):

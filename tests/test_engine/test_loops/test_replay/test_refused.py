@@ -52,9 +52,10 @@ def test_backbone_that_is_no_chain(cfg, replay):
     cfg['model']['backbone'] |= {
         'backbone': {
             'type': 'SwinTransformer',
-            'arch': 'tiny',
+            'arch': {'embed_dims': 8, 'depths': [1, 1], 'num_heads': [1, 2]},
             'img_size': 32,
-            'pad_small_map': True,
+            'window_size': 4,
+            'out_indices': [1],
         },
         'boundaries': ['stages.1'],
         'input_shape': (3, 32, 32),
