@@ -15,10 +15,10 @@ from checks_gradients import (
     optim_wrapper,
     same_on_all_ranks,
 )
-from conftest import classification_batch
+from conftest import build, classification_batch
 from mmengine.optim import OptimWrapper
 from torch import nn
-from worker import build, check
+from worker import check
 
 from mmlocal.engine.distributed import LocalDistributedDataParallel, records
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import torch
 import torch.distributed as dist
 from checks_gradients import compare, same_on_all_ranks
-from conftest import classification_batch
-from worker import build, check
+from conftest import build, classification_batch
+from worker import check
 
 from mmlocal.engine.distributed import LocalDistributedDataParallel
 from mmlocal.engine.hooks import ClassPrototypeHook

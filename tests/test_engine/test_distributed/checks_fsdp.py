@@ -17,10 +17,10 @@ from checks_gradients import (
     own_layers,
     segmentor,
 )
-from conftest import classification_batch
+from conftest import build, classification_batch
 from torch import nn
 from torch.distributed.tensor import DTensor
-from worker import build, check
+from worker import check
 
 from mmlocal.engine.distributed import LocalFSDP
 from mmlocal.engine.optim import LocalAmpOptimWrapper

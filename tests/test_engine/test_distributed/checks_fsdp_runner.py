@@ -12,8 +12,8 @@ import torch.distributed as dist
 from checks_fsdp import left_whole, whole
 from checks_gradients import optim_wrapper, segmentor
 from checks_runner import Batches, Recorder, run
-from conftest import segmentation_batch
-from worker import build, check
+from conftest import build, segmentation_batch
+from worker import check
 
 from mmlocal.engine.distributed import LocalFSDP
 from mmlocal.engine.runner import LocalRunner

@@ -11,12 +11,12 @@ import torch
 import torch.distributed as dist
 from checks_fsdp import left_whole, nets, part_of, whole
 from checks_gradients import optim_wrapper, same_on_all_ranks, segmentor
-from conftest import classification_batch, segmentation_batch
+from conftest import build, classification_batch, segmentation_batch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from worker import build, check
+from worker import check
 
 from mmlocal.engine.distributed import LocalFSDP
 from mmlocal.engine.distributed.shards import whole_states

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from conftest import (
     audio_batch,
+    build,
     classification_batch,
     classifier_cfg,
     segmentation_batch,
@@ -17,7 +18,7 @@ from conftest import (
 )
 from mmengine.model import MMDistributedDataParallel
 from torch import nn
-from worker import build, check
+from worker import check
 
 from mmlocal.engine.distributed import LocalDistributedDataParallel
 from mmlocal.engine.optim import LocalAmpOptimWrapper, LocalOptimWrapper

@@ -15,11 +15,11 @@ from checks_gradients import (
     optim_wrapper,
     segmentor,
 )
-from conftest import classification_batch
+from conftest import build, classification_batch
 from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.optim import OptimWrapper
-from worker import build, check
+from worker import check
 
 from mmlocal.engine.distributed import ModuleParallel
 from mmlocal.engine.optim import LocalAmpOptimWrapper, LocalOptimWrapper

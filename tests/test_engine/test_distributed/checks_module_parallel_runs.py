@@ -11,13 +11,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from checks_module_parallel import resnet, vit
-from conftest import classification_batch
+from conftest import build, classification_batch
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import METRICS
 from mmengine.runner import Runner
-from worker import build, check
+from worker import check
 
 from mmlocal.registry import RUNNERS
 

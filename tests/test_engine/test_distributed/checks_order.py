@@ -17,9 +17,9 @@ from checks_gradients import (
     small_buckets,
     train,
 )
-from conftest import classification_batch
+from conftest import build, classification_batch
 from torch import Tensor, nn
-from worker import build, check
+from worker import check
 
 from mmlocal.engine.distributed import LocalDistributedDataParallel
 

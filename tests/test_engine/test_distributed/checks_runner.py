@@ -16,13 +16,13 @@ from checks_gradients import (
     segmentor,
     small_buckets,
 )
-from conftest import segmentation_batch
+from conftest import build, segmentation_batch
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import METRICS
 from mmengine.runner import Runner
-from worker import build, check
+from worker import check
 
 GROUP_NORM = {'type': 'GN', 'num_groups': 2}
 WRAPPER = {'type': 'mmlocal.LocalDistributedDataParallel'}

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from checks_gradients import segmentor
-from conftest import segmentation_batch
+from conftest import build, segmentation_batch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
-from worker import build, check
+from worker import check
 
 from mmlocal.step import local_backbone, unwrap
 

@@ -15,14 +15,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 CHECKS: dict[str, tuple[Callable, int]] = {}
-BUILT: dict[str, Any] = {}
 
 
 def check(*worlds: int) -> Callable:
@@ -34,15 +31,6 @@ def check(*worlds: int) -> Callable:
         return function
 
     return register
-
-
-def build(cfg: dict) -> Any:
-    """A model with the same weights at each call."""
-    import conftest
-
-    if str(cfg) not in BUILT:
-        BUILT[str(cfg)] = conftest.build(cfg)
-    return deepcopy(BUILT[str(cfg)])
 
 
 def rank_main(name: str, rank: int, folder: Path) -> None:
@@ -129,12 +117,13 @@ def main() -> None:
     import checks_sigprop  # noqa: F401
     import checks_synthetic  # noqa: F401
     import checks_validation  # noqa: F401
+    import conftest
     from mmengine.logging import MMLogger
 
     MMLogger.get_instance('worker', log_level='WARNING')
     prepare()
     for cfg in checks_gradients.models().values():
-        build(cfg)
+        conftest.build(cfg)
     gc.collect()
     gc.freeze()
     folder = Path(sys.argv[1])
