@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 
 class ToySet(torch.utils.data.Dataset):
@@ -42,6 +43,29 @@ class Recorder(Hook):
         scalars = runner.message_hub.log_scalars
         keys = [k for k in scalars if 'loss' in k or 'acc' in k]
         self.values.append({key: scalars[key].current() for key in keys})
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _models_are_built_once():
+    """Runs of a file that begin alike get copies of one model.
+
+    Alike is the random state, too: weights are what they would be.
+    """
+    built, build = {}, Runner.build_model
+
+    def build_model(runner: Runner, model: nn.Module | dict) -> nn.Module:
+        if isinstance(model, nn.Module):
+            return build(runner, model)
+        key = str(model), torch.get_rng_state().numpy().tobytes()
+        if key not in built:
+            built[key] = build(runner, model), torch.get_rng_state()
+        model, random = built[key]
+        torch.set_rng_state(random)
+        return deepcopy(model)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runner, 'build_model', build_model)
+        yield
 
 
 @pytest.fixture
