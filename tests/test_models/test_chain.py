@@ -52,10 +52,18 @@ CHAINS = {
         ['layers.1', 'layers.2'],
     ),
 }
+# Others differ more from one another.
+ALIKE = ('resnet_v1c', 'mobilenet')
 
 
 @pytest.mark.parametrize('training', [False, True])
-@pytest.mark.parametrize('name', CHAINS)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE))
+        for name in CHAINS
+    ],
+)
 def test_composed(helpers, name, training):
     cfg, boundaries = CHAINS[name]
     backbone = helpers.build({**cfg, '_scope_': 'mmpretrain'})

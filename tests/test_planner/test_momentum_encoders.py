@@ -11,7 +11,10 @@ from mmlocal.registry import MODELS
 @pytest.mark.parametrize(
     'config',
     [
-        'byol/byol_resnet50_16xb256-coslr-200e_in1k',
+        pytest.param(
+            'byol/byol_resnet50_16xb256-coslr-200e_in1k',
+            marks=pytest.mark.slow,
+        ),
         'mocov2/mocov2_resnet50_8xb32-coslr-200e_in1k',
     ],
 )

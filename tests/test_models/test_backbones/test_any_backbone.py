@@ -117,7 +117,16 @@ TOKENS = {
 }
 
 
-@pytest.fixture(params=sorted(BACKBONES))
+# Others differ more from one another.
+ALIKE = ('resnet_v1c', 'resnext', 'vgg', 'mobilenet_v2')
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE))
+        for name in sorted(BACKBONES)
+    ]
+)
 def name(request):
     return request.param
 

@@ -10,7 +10,7 @@ import torch
 from mmengine.hooks import Hook
 
 SLOW = pytest.mark.slow
-EPOCH = {'by_epoch': True, 'max_epochs': 3}
+EPOCH = {'by_epoch': True, 'max_epochs': 2}
 HEAD = {'type': 'mmlocal.GreedyHead', 'num_classes': 10}
 INFOPRO = {
     'type': 'mmlocal.InfoProHead',
@@ -23,7 +23,7 @@ AMP = {'type': 'mmlocal.LocalAmpOptimWrapper', 'dtype': 'bfloat16'}
 def in_turn(cfg):
     """The same, one module a tick, and synchronous."""
     replayed = deepcopy(cfg)
-    replayed['train_cfg'] |= {'buffer': {'size': 0}}
+    replayed['train_cfg'] |= {'buffer': {'size': 0}, 'max_epochs': 2}
     return replayed, {**deepcopy(cfg), 'train_cfg': EPOCH}
 
 

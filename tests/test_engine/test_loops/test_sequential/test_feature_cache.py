@@ -181,13 +181,22 @@ def test_resumed(cfg, loops, stop, lost):
     assert [*first.losses, *second.losses] == expected.losses
 
 
+@pytest.fixture(scope='module')
+def original(tmp_path_factory):
+    """Where the run of `stopped` is kept."""
+    return tmp_path_factory.mktemp('original') / 'run'
+
+
 @pytest.fixture
-def stopped(cfg, loops):
-    """A run that was stopped in phase 2; its file and its label."""
+def stopped(cfg, loops, original):
+    """A copy of a run that was stopped in phase 2; its file and its label."""
     cfg = cached(cfg)
-    loops.train(cfg, stop={'epochs': 3})
-    folder = Path(cfg['work_dir'], 'features')
-    file = folder / 'outputs_of_module_1.npy'
+    folder = Path(cfg['work_dir'])
+    if not original.exists():
+        loops.train(cfg, stop={'epochs': 3}, work_dir=str(original))
+    shutil.copytree(original, folder)
+    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_3.pth'))
+    file = folder / 'features' / 'outputs_of_module_1.npy'
     return cfg, file, file.with_suffix('.json')
 
 
