@@ -27,7 +27,7 @@ def cfg(helpers):
     """As much of a config as a Runner needs to build the model."""
     backbone = {
         'type': 'mmlocal.LocalSupervisedBackbone',
-        'backbone': {'type': 'mmlocal.CIFARResNet', 'depth': 14},
+        'backbone': {'type': 'mmlocal.CIFARResNet', 'depth': 8},
         'boundaries': {'type': 'mmlocal.MemoryBalanced', 'num_modules': 3},
         'local_heads': {'type': 'mmlocal.InfoProHead', 'num_classes': 10},
         'input_shape': SHAPE,
@@ -92,6 +92,7 @@ def test_planned_once_a_run(cfg, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_budget_chooses_checkpointing_too(cfg, tmp_path):
+    cfg.model.backbone.backbone.depth = 14
     cfg.model.backbone.boundaries = {
         'type': 'mmlocal.MemoryBudget',
         'budget': 0.6,

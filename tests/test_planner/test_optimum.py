@@ -35,7 +35,7 @@ def reports(simulator, max_modules, modes):
     [
         ('chain', 2, (None, 'block')),
         pytest.param('chain', 3, ALL[::2], marks=pytest.mark.slow),
-        pytest.param('vit', 2, ALL, marks=pytest.mark.slow),
+        pytest.param('vit', 2, ALL[::2], marks=pytest.mark.slow),
         pytest.param('deep', 2, (None, 'block'), marks=pytest.mark.slow),
     ],
 )

@@ -39,12 +39,10 @@ def splits(names, num_modules, modes):
 @pytest.mark.parametrize(
     ('net', 'num_modules'),
     [
-        pytest.param('resnet', 2, marks=pytest.mark.slow),
-        pytest.param('deeplab', 2, marks=pytest.mark.slow),
+        ('resnet', 2),
+        ('deeplab', 2),
         ('vit', 2),
-        ('unet', 2),
-        pytest.param('unet', 3, marks=pytest.mark.slow),
-        pytest.param('vit', 3, marks=pytest.mark.slow),
+        ('unet', 3),
     ],
 )
 @pytest.mark.slow
@@ -59,9 +57,7 @@ def test_balanced_is_the_exhaustive_optimum(planner_of, net, num_modules):
     assert found.peak == min(peaks)
 
 
-@pytest.mark.parametrize(
-    'net', ['resnet', 'vit', pytest.param('deeplab', marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize('net', ['resnet', 'vit', 'deeplab'])
 @pytest.mark.slow
 def test_predictions_are_close_to_full_steps(planner_of, net):
     planner = planner_of(net)
