@@ -245,8 +245,8 @@ class Case:
 
     def _as_oracle(self) -> tuple[Gradients, Gradients]:
         batch = self._batch()
-        expected = oracle_gradients(self.model, batch)
-        return local_gradients(self.model, batch), expected
+        found = local_gradients(self.model, batch)
+        return found, oracle_gradients(self.model, batch)
 
     def _as_without(self, mode: str) -> tuple[Gradients, Gradients]:
         batch, backbone = self._batch(), self.model.backbone

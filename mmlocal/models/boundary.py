@@ -45,8 +45,8 @@ class Boundary:
     patches: int = 1
     index: int = 0
     count: int = 1
-    image_channels: int = 3
-    # Follows from that input and the stride.
+    # Both follow from that input.
+    image_channels: int = field(default=3, compare=False)
     side: int = field(default=1, compare=False)
     parts: tuple[Boundary, ...] = field(default=(), compare=False)
 

@@ -76,14 +76,7 @@ class ModuleTraining:
                 'local_end).'
             )
         head, step = self.heads[index], self.step
-        if not torch.is_grad_enabled():
-            raise ValueError(
-                f'model.backbone: before {head.boundary.name!r} the forward '
-                'runs without gradient in training, because the backbone '
-                'computes its backward itself: switch that off '
-                '(no_custom_backward=True of RevVisionTransformer), or cut '
-                'elsewhere.'
-            )
+        check_graph(head.boundary.name)
         # Whoever waits for the feature gets it before the loss is computed.
         is_known = type(head).pass_on is LocalHead.pass_on
         if is_known and step.pass_on is not None:
@@ -150,6 +143,24 @@ def _losses(
             'small, or choose a head without BatchNorm after pooling '
             "(local_heads.net='linear')."
         ) from error
+
+
+def check_graph(name: str) -> None:
+    """Raise where the forward of a training step builds no graph.
+
+    Args:
+        name (str): Of the submodule that comes next.
+
+    Raises:
+        ValueError: If a reversible backbone computes its backward itself.
+    """
+    if not torch.is_grad_enabled():
+        raise ValueError(
+            f'model.backbone: before {name!r} the forward runs without '
+            'gradient in training, because the backbone computes its backward '
+            'itself: switch that off (no_custom_backward=True of '
+            'RevVisionTransformer), or cut elsewhere.'
+        )
 
 
 def ask_for_gradient(

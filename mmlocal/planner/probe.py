@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from mmlocal.models.cut_points import Split
 from mmlocal.models.freed_outputs import graph_nodes
-from mmlocal.models.module_training import ModuleTraining
+from mmlocal.models.module_training import ModuleTraining, check_graph
 from mmlocal.models.structure import floats
 
 from .bands import in_phase
@@ -153,6 +153,7 @@ class AtCuts(ModuleTraining):
 
     def at_boundary(self, index: int, feat: Tensor) -> Tensor:
         """What the probe makes of it."""
+        check_graph(self.probe.simulator.candidates[index])
         return self.probe.at_cut(self, index, feat)
 
     def finish(self, feat: Tensor) -> None:

@@ -98,8 +98,10 @@ def _chain(widths, strides):
 
 
 INNER['chain'] = _chain([8, 8, 16, 16, 32, 32], [1, 1, 2, 1, 2, 1])
-# 20 cuts.
-INNER['deep'] = _chain([4] * 7 + [8] * 7 + [12] * 7, ([1] * 6 + [2]) * 3)
+# 30 cuts.
+INNER['deep'] = _chain(
+    [4] * 10 + [8] * 10 + [12] * 11, ([1] * 9 + [2]) * 3 + [1]
+)
 
 
 def _config(helpers, net: str) -> dict:

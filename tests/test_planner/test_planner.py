@@ -233,6 +233,16 @@ def test_places_where_no_head_can_be_built(config):
         planner.search  # noqa: B018
 
 
+def test_a_backward_of_the_backbones_own_is_refused(config):
+    cfg = config('vit')
+    inner = cfg['model']['backbone']['backbone']
+    inner |= {'type': 'RevVisionTransformer', 'arch': dict(inner['arch'])}
+    inner['arch']['num_layers'] = 2
+    planner = Planner(Simulator(TrainingSetting(cfg, device='cpu')))
+    with pytest.raises(ValueError, match='no_custom_backward=True'):
+        planner.balanced(2)
+
+
 def test_cuts_inside_of_what_could_be_recomputed(config):
     """LeNet's layers lie in two lists; its images are gray."""
     cfg = config('chain')
