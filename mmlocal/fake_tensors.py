@@ -5,9 +5,10 @@ The one file that leans on parts of torch that are not public.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from math import prod
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ try:
     )
     from torch.autograd.graph import _engine_run_backward
     from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._python_dispatch import _disable_current_modes as no_modes
     from torch.utils._pytree import tree_flatten, tree_map_only
 except ImportError as error:
     raise ImportError(
@@ -34,6 +36,7 @@ __all__ = [
     'FakeOps',
     'FakeTensorMode',
     'fake_copy',
+    'fake_input',
     'fake_mode',
     'run_backward',
     'tensors_of',
@@ -49,12 +52,17 @@ RANDOM_FILLS = {
 }
 
 
+# Tensors of so many integers or truth values are computed for real.
+MAX_KNOWN = 2**22
+
+
 class FakeOps(TorchDispatchMode):
     """Runs what fake tensors alone cannot, with upper bounds.
 
-    A mask selects everything; a number read from a tensor is 1, an integer
-    0, a truth value False; and an operator without a fake implementation runs
-    once on zeros.
+    Integers and truth values that depend on no data, as the mask that leaves
+    an image out of its own negatives, are known. Another mask selects
+    everything; a number read from a tensor is 1, an integer 0, a truth value
+    False; and an operator without a fake implementation runs once on zeros.
 
     Args:
         mode (FakeTensorMode, optional): Of the tensors that come by; None if
@@ -78,9 +86,10 @@ class FakeOps(TorchDispatchMode):
         super().__exit__(kind, error, trace)
         if self._selected and isinstance(error, RuntimeError):
             raise ValueError(
-                f'{error} (On fake tensors a mask selects everything: a model '
-                'that counts on how many entries its masks have, as CAE, is '
-                'not planned. It can be cut and trained all the same.)'
+                f'{error} (On fake tensors a mask that depends on data '
+                'selects everything: a model that counts on how many entries '
+                'it has is not planned. It can be cut and trained all the '
+                'same.)'
             ) from error
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
@@ -94,22 +103,29 @@ class FakeOps(TorchDispatchMode):
         """
         if self.mode is None:
             return func(*args, **kwargs)
+        result = self._run_fake(func, args, kwargs)
+        if isinstance(result, Tensor) and not result.is_floating_point():
+            self._follow(func, args, kwargs, result)
+        return result
+
+    def _run_fake(self, func: Any, args: tuple, kwargs: dict) -> Any:
         if func is aten._local_scalar_dense.default:
-            dtype = args[0].dtype
+            dtype, value = args[0].dtype, known(args[0])
+            if value is not None:
+                with no_modes():
+                    return value.item()
             if dtype is torch.bool:
                 return False
             return 1.0 if dtype.is_floating_point else 0
         if func in (aten.index.Tensor, aten.index_put_.default):
-            self._selected |= any(map(_is_mask, args[1]))
-            args = (args[0], _without_masks(args[1]), *args[2:])
+            places = [self._without_mask(index) for index in args[1]]
+            args = (args[0], [i for each in places for i in each], *args[2:])
         elif func is aten.nonzero.default:
-            self._selected = True
-            shape = (args[0].numel(), args[0].ndim)
+            shape = (self._count(args[0]), args[0].ndim)
             return args[0].new_empty(shape, dtype=torch.int64)
         elif func is aten.masked_select.default:
-            self._selected = True
             shape = torch.broadcast_shapes(args[0].shape, args[1].shape)
-            return args[0].new_empty(shape.numel())
+            return args[0].new_empty(self._count(args[1], shape))
         elif func in SHORT_CUTS and args[0].device.type == 'cpu':
             return SHORT_CUTS[func](*args)
         try:
@@ -122,10 +138,44 @@ class FakeOps(TorchDispatchMode):
                 raise
             return self._run_on_zeros(func, args, kwargs)
 
+    def _without_mask(self, index: Tensor | None) -> list[Tensor | None]:
+        """Positions in place of a mask."""
+        if index is None or index.dtype not in (torch.bool, torch.uint8):
+            return [index]
+        count = self._count(index)
+        return [index.new_empty(count, dtype=torch.int64)] * index.ndim
+
+    def _count(self, mask: Tensor, shape: Sequence[int] = ()) -> int:
+        """How many entries a mask selects, broadcast to a shape."""
+        shape = tuple(shape) or tuple(mask.shape)
+        value = known(mask)
+        if value is None:
+            self._selected = True
+            return prod(shape)
+        with no_modes():
+            return int(value.expand(shape).count_nonzero())
+
+    def _follow(
+        self, func: Any, args: tuple, kwargs: dict, result: Tensor
+    ) -> None:
+        """Compute what is known of integers and truth values."""
+        values = [known(tensor) for tensor in tensors_of((args, kwargs))]
+        value = None
+        if (
+            result.numel() <= MAX_KNOWN
+            and result.device.type == 'cpu'
+            and not any(value is None for value in values)
+            and torch.Tag.nondeterministic_seeded not in func.tags
+        ):
+            with no_modes():
+                args, kwargs = tree_map_only(Tensor, known, (args, kwargs))
+                value = func(*args, **kwargs)
+        result.known_value = value
+
     def _run_on_zeros(self, func: Any, args: tuple, kwargs: dict) -> Any:
         try:
             # The tensors are no fake ones here, and no mode sees them.
-            with torch.utils._python_dispatch._disable_current_modes():
+            with no_modes():
                 real = tree_map_only(Tensor, _zeros, (args, kwargs))
                 result = func(*real[0], **real[1])
         except Exception as error:
@@ -142,6 +192,24 @@ class FakeOps(TorchDispatchMode):
 def fake_mode() -> FakeTensorMode:
     """A mode that leaves unknown operators to :class:`FakeOps`."""
     return FakeTensorMode(allow_fallback_kernels=False)
+
+
+def fake_input(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+    """A fake tensor in place of one of a batch.
+
+    A mask of the patches of an image, integers or truth values (H, W), is
+    known.
+    """
+    fake = mode.from_tensor(tensor)
+    if tensor.ndim == 2 and not tensor.is_floating_point():
+        fake.known_value = tensor
+    return fake
+
+
+def known(tensor: Tensor) -> Tensor | None:
+    """What is known of a fake tensor's values; torch knows single numbers."""
+    value = getattr(tensor, 'known_value', None)
+    return getattr(tensor, 'constant', None) if value is None else value
 
 
 def fake_copy(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
@@ -189,22 +257,6 @@ class _SkipRandomFills(TorchDispatchMode):
         if func in RANDOM_FILLS:
             return args[0]
         return func(*args, **(kwargs or {}))
-
-
-def _without_masks(indices: list[Tensor | None]) -> list[Tensor | None]:
-    """Positions in place of masks, as if these were true everywhere."""
-    found: list[Tensor | None] = []
-    for index in indices:
-        if _is_mask(index):
-            place = index.new_empty(index.numel(), dtype=torch.int64)
-            found += [place] * index.ndim
-        else:
-            found.append(index)
-    return found
-
-
-def _is_mask(index: Tensor | None) -> bool:
-    return index is not None and index.dtype in (torch.bool, torch.uint8)
 
 
 def _zeros(value: Tensor) -> Tensor:

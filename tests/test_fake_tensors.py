@@ -9,6 +9,7 @@ from torch import nn
 from mmlocal.fake_tensors import (
     FakeOps,
     fake_copy,
+    fake_input,
     fake_mode,
     uninitialized_weights,
 )
@@ -27,12 +28,37 @@ def test_masks_select_all_and_numbers_are_known():
         x[x > 0] = 0
 
 
+def negatives():
+    """A mask as contrastive losses make it."""
+    mask = 1 - torch.eye(4, dtype=torch.uint8)
+    mask[(torch.arange(4), 2 * torch.arange(2).repeat(2))] = 0
+    return mask
+
+
+def test_masks_that_depend_on_no_data_are_known():
+    count = int(negatives().sum())
+    hidden = (torch.rand(2, 9) < 0.3).int()
+    visible = 18 - int(hidden.sum())
+    mode = fake_mode()
+    with mode, FakeOps(mode):
+        x, mask = torch.randn(3, 4, 4), negatives()
+        assert x[:, mask == 1].shape == (3, count)
+        assert x.masked_select(mask.bool()).shape == (3 * count,)
+        assert mask.nonzero().shape == (count, 2)
+        assert mask.sum().item() == count
+        mask.random_(2)
+        assert x[:, mask == 1].shape == (3, 16)
+        # Of patches, drawn by a pipeline.
+        seen = ~fake_input(hidden, mode).bool()
+        assert torch.randn(2, 9, 5)[seen].shape == (visible, 5)
+
+
 def test_sizes_behind_a_mask_that_do_not_fit():
     mode = fake_mode()
     other = torch.ones(3)
-    reason = 'broadcast.*mask selects everything'
+    reason = 'broadcast.*mask that depends on data'
     with pytest.raises(ValueError, match=reason), mode, FakeOps(mode):
-        x = torch.ones(8)
+        x = torch.randn(8)
         x[x > 0] + mode.from_tensor(other)
     with pytest.raises(RuntimeError, match='broadcast'), mode, FakeOps(mode):
         torch.ones(8) + mode.from_tensor(other)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mmlocal.fake_tensors import (
     FakeTensorMode,
     fake_copy,
+    fake_input,
     fake_mode,
     uninitialized_weights,
 )
@@ -376,7 +377,7 @@ class Simulator:
         with ExitStack() as stack:
             stack.enter_context(self.scope())
             if self.mode is not None:
-                batch = map_batch(self.mode.from_tensor, batch)
+                batch = map_batch(partial(fake_input, mode=self.mode), batch)
             cfg = deepcopy(setting.optim_cfg)
             if setting.amp:
                 # So that no step is skipped for an overflow.
