@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from itertools import repeat
 from math import prod
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 try:
     from torch._subclasses.fake_tensor import (
+        DynamicOutputShapeException,
         FakeCopyMode,
         FakeTensorMode,
         UnsupportedOperatorException,
@@ -104,8 +106,12 @@ class FakeOps(TorchDispatchMode):
         if self.mode is None:
             return func(*args, **kwargs)
         result = self._run_fake(func, args, kwargs)
-        if isinstance(result, Tensor) and not result.is_floating_point():
-            self._follow(func, args, kwargs, result)
+        outputs = tensors_of(result)
+        if all(map(_can_be_known, outputs)):
+            real = self._run_on_known(func, args, kwargs)
+            values = repeat(None) if real is None else tensors_of(real)
+            for output, value in zip(outputs, values, strict=False):
+                output.known_value = value
         return result
 
     def _run_fake(self, func: Any, args: tuple, kwargs: dict) -> Any:
@@ -130,6 +136,11 @@ class FakeOps(TorchDispatchMode):
             return SHORT_CUTS[func](*args)
         try:
             return func(*args, **kwargs)
+        except DynamicOutputShapeException:
+            real = self._run_on_known(func, args, kwargs)
+            if real is None:
+                raise
+            return tree_map_only(Tensor, self.mode.from_tensor, real)
         except (UnsupportedOperatorException, NotImplementedError):
             return self._run_on_zeros(func, args, kwargs)
         except RuntimeError as error:
@@ -155,22 +166,18 @@ class FakeOps(TorchDispatchMode):
         with no_modes():
             return int(value.expand(shape).count_nonzero())
 
-    def _follow(
-        self, func: Any, args: tuple, kwargs: dict, result: Tensor
-    ) -> None:
-        """Compute what is known of integers and truth values."""
-        values = [known(tensor) for tensor in tensors_of((args, kwargs))]
-        value = None
-        if (
-            result.numel() <= MAX_KNOWN
-            and result.device.type == 'cpu'
-            and not any(value is None for value in values)
-            and torch.Tag.nondeterministic_seeded not in func.tags
-        ):
+    def _run_on_known(self, func: Any, args: tuple, kwargs: dict) -> Any:
+        """What comes of known values; None if one is not known."""
+        if func is aten.lift_fresh.default:
             with no_modes():
-                args, kwargs = tree_map_only(Tensor, known, (args, kwargs))
-                value = func(*args, **kwargs)
-        result.known_value = value
+                return args[0].clone()
+        values = [known(tensor) for tensor in tensors_of((args, kwargs))]
+        is_random = torch.Tag.nondeterministic_seeded in func.tags
+        if is_random or any(value is None for value in values):
+            return None
+        with no_modes():
+            args, kwargs = tree_map_only(Tensor, known, (args, kwargs))
+            return func(*args, **kwargs)
 
     def _run_on_zeros(self, func: Any, args: tuple, kwargs: dict) -> Any:
         try:
@@ -257,6 +264,14 @@ class _SkipRandomFills(TorchDispatchMode):
         if func in RANDOM_FILLS:
             return args[0]
         return func(*args, **(kwargs or {}))
+
+
+def _can_be_known(tensor: Tensor) -> bool:
+    return (
+        not (tensor.is_floating_point() or tensor.is_complex())
+        and tensor.numel() <= MAX_KNOWN
+        and tensor.device.type == 'cpu'
+    )
 
 
 def _zeros(value: Tensor) -> Tensor:

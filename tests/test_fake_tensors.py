@@ -48,6 +48,10 @@ def test_masks_that_depend_on_no_data_are_known():
         assert mask.sum().item() == count
         mask.random_(2)
         assert x[:, mask == 1].shape == (3, 16)
+        # Of crops of two sizes, as SwAV finds them.
+        sides = torch.tensor([8, 8, 4, 4, 4])
+        counts = torch.unique_consecutive(sides, return_counts=True)[1]
+        assert [int(end) for end in counts.cumsum(0)] == [2, 5]
         # Of patches, drawn by a pipeline.
         seen = ~fake_input(hidden, mode).bool()
         assert torch.randn(2, 9, 5)[seen].shape == (visible, 5)
