@@ -198,11 +198,17 @@ class CutPoints:
                 # The image is a leaf, too.
                 if weight in names:
                     found[names[weight]] |= 1 << index
-        reached = graph.leaves()
+        # Tokens in place of patches show with a mask alone, and LeViT's biases
+        # in train mode: they belong where their submodule begins.
+        begins, reached = {'': 0, **trace.begins}, graph.leaves()
         for weight, name in names.items():
-            if name in found and '.' not in name and weight not in reached:
-                # Tokens in place of patches show with a mask alone.
-                found[name] = (1 << len(self.valid)) - 1
+            begin = begins.get(name.rpartition('.')[0])
+            if name in found and weight not in reached and begin is not None:
+                found[name] = sum(
+                    1 << index
+                    for index, cut in enumerate(self.valid)
+                    if begins[cut] > begin
+                )
         return found
 
     def _complete(self) -> list[CutPoint]:

@@ -57,6 +57,31 @@ def test_why_a_submodule_is_no_cut_point():
         assert reason in points.rejected[name], name
 
 
+class CachedBias(nn.Conv2d):
+    """Has its bias ready in eval mode, as the attention of LeViT."""
+
+    def __init__(self):
+        super().__init__(4, 4, 1)
+        self.table = nn.Parameter(torch.zeros(4, 1, 1))
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.kept = None if mode else self.table.detach()
+        return self
+
+    def forward(self, x):
+        return super().forward(x) + (
+            self.table if self.training else self.kept
+        )
+
+
+def test_weights_that_a_run_in_eval_mode_does_not_reach():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), CachedBias(), CachedBias())
+    weights = CutPoints(net, (3, 8, 8)).modules(['2']).weights
+    assert (weights['1.table'], weights['2.table']) == (0, 1)
+    assert net[1].kept is None
+
+
 class TwoInputs(nn.Module):
     """A block that takes two maps, and one that takes them in a list."""
 
