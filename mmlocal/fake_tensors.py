@@ -37,6 +37,7 @@ except ImportError as error:
 __all__ = [
     'FakeOps',
     'FakeTensorMode',
+    'TorchDispatchMode',
     'fake_copy',
     'fake_input',
     'fake_mode',

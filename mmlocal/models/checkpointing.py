@@ -12,13 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
-from torch.utils.checkpoint import (
-    CheckpointPolicy,
-    checkpoint,
-    create_selective_checkpoint_contexts,
-)
+from torch.utils.checkpoint import checkpoint
 
 from .blocks import innermost_blocks
+from .selective import (
+    OVERWRITTEN,
+    Overwriting,
+    casts,
+    compiled_contexts,
+    selective_contexts,
+)
 
 MODES = (None, 'block', 'selective')
 # Of the tensors that a block is given, by number, those that it changes in
@@ -149,17 +152,23 @@ def checkpoint_blocks(backbone: nn.Module, blocks: dict[str, str]) -> None:
 
 @contextmanager
 def watch_inputs(backbone: nn.Module) -> Iterator[None]:
-    """In here a plain forward tells which inputs blocks change in place.
+    """In here a plain forward tells what blocks change in place.
 
-    Otherwise the first forward with checkpointing finds it out, and copies
-    all of them for that once.
+    Otherwise the first forward with checkpointing finds it out, and for that
+    once copies all inputs and keeps no products.
     """
     before: dict[nn.Module, list[int]] = {}
+    watches: dict[nn.Module, Overwriting] = {}
 
     def enter(block: nn.Module, args: tuple, kwargs: dict) -> None:
         before[block] = _versions(args, kwargs)
+        watches[block] = Overwriting()
+        watches[block].__enter__()
 
     def leave(block: nn.Module, args: tuple, kwargs: dict, out: Any) -> None:
+        watch = watches.pop(block)
+        watch.__exit__(None, None, None)
+        OVERWRITTEN[block] = watch.numbers
         pairs = zip(before[block], _versions(args, kwargs), strict=True)
         _CHANGED[block] = {i for i, (a, b) in enumerate(pairs) if a != b}
 
@@ -172,6 +181,9 @@ def watch_inputs(backbone: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        # Of a block that has raised.
+        for watch in watches.values():
+            watch.__exit__(None, None, None)
         for handle in handles:
             handle.remove()
 
@@ -225,7 +237,7 @@ class _CheckpointedForward:
             # contexts must be constants of the module.
             options = {}
             if self.mode == 'selective':
-                options['context_fn'] = _selective_contexts
+                options['context_fn'] = compiled_contexts
             return checkpoint(
                 self.forward, *args, use_reentrant=False, **options, **kwargs
             )
@@ -256,7 +268,7 @@ class _CheckpointedForward:
         }
         leaves = [copies.get(i, leaf) for i, leaf in enumerate(leaves)]
         args, kwargs = tree_unflatten(leaves, tree)
-        with _out_of_place(self.in_place):
+        with _out_of_place(self.in_place), casts(self.mode):
             outputs = self.forward(*args, **kwargs)
         if changed is None:
             _CHANGED[self.block] = {
@@ -270,7 +282,7 @@ class _CheckpointedForward:
         held = _held_statistics(self.block)
         if self.mode == 'block':
             return nullcontext(), held
-        keep, recompute = _selective_contexts()
+        keep, recompute = selective_contexts(self.block)
         return keep, _both(held, recompute)
 
 
@@ -332,31 +344,3 @@ def _both(
 ) -> Iterator[None]:
     with first, second:
         yield
-
-
-def _selective_policy(ctx: Any, op: Any, *args, **kwargs) -> CheckpointPolicy:
-    if _is_costly(op, args):
-        return CheckpointPolicy.MUST_SAVE
-    return CheckpointPolicy.PREFER_RECOMPUTE
-
-
-_selective_contexts = partial(
-    create_selective_checkpoint_contexts, _selective_policy
-)
-
-
-def _is_costly(op: Any, args: tuple) -> bool:
-    """Whether an output is worth its memory.
-
-    A product costs as much compute for each byte of its output as it has
-    channels that go in; one that expands makes more bytes than it takes.
-    """
-    if op is aten.convolution.default:
-        weight = args[1]
-        c_out, c_in = weight.shape[0], weight.shape[1] * args[8]
-        return weight.shape[2:].numel() > 1 or c_out <= c_in
-    if op is aten.addmm.default:
-        return args[2].shape[1] <= args[2].shape[0]
-    if op in (aten.mm.default, aten.bmm.default):
-        return args[1].shape[-1] <= args[1].shape[-2]
-    return 'scaled_dot_product' in op.__name__
