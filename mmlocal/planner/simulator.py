@@ -207,16 +207,8 @@ class Simulator:
         places = [self.points.valid[n].boundary for n in split.boundaries]
         if self.setting.local_end:
             places.append(self.points.check_end())
-        cfgs = self.setting.head_cfgs
-        if not isinstance(cfgs, dict) and len(cfgs) != len(places):
-            cfgs = self._repeated(cfgs, len(split.boundaries))
+        cfgs = self.setting.heads_for(len(split.boundaries))
         self.set_split(split, map(self.adopt, self._build_heads(cfgs, places)))
-
-    def _repeated(self, cfgs: Sequence[dict], cuts: int) -> list[dict]:
-        """Heads of a config with another number of cuts."""
-        end = list(cfgs[-1:]) if self.setting.local_end else []
-        inner = cfgs[: len(cfgs) - len(end)] or cfgs
-        return [inner[min(i, len(inner) - 1)] for i in range(cuts)] + end
 
     def set_split(self, split: Split, heads: Iterable[nn.Module]) -> None:
         """Cut the model, with given heads."""

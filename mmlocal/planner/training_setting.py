@@ -135,6 +135,16 @@ class TrainingSetting:
         """Whether the boundaries are left to a plan."""
         return is_planned(self.boundaries)
 
+    def heads_for(self, num_cuts: int) -> dict | list[dict]:
+        """Local heads of a split that may have another number of cuts."""
+        cfgs = self.head_cfgs
+        if isinstance(cfgs, dict):
+            return cfgs
+        end = list(cfgs[-1:]) if self.local_end else []
+        inner = cfgs[: len(cfgs) - len(end)] or cfgs
+        last = len(inner) - 1
+        return [inner[min(i, last)] for i in range(num_cuts)] + end
+
     def _read_backbone(self) -> None:
         backbone = self.model['backbone']
         self.is_local = is_wrapped(backbone)
