@@ -167,6 +167,10 @@ class Case:
             resize(self.cfg, self.size)
             model = _built(self.cfg.model)
             gradients = end_to_end_gradients(model, self._batch())
+        # Pipelines that make views and masks have sizes of their own.
+        image = tensors_of(self._batch()['inputs'])[0]
+        self.size = tuple(image.shape[-2:])
+        self.result['image_size'] = list(self.size)
         return {'weights_with_gradient': len(gradients)}
 
     def _plan(self) -> dict:
