@@ -37,6 +37,7 @@ def test_types_are_found_from_the_parent(name, kind):
         assert parent.get(f'mmlocal.{kind}') is found
 
 
+@pytest.mark.slow
 def test_a_name_in_a_config_is_enough():
     """In a fresh process, with mmengine's registries alone.
 

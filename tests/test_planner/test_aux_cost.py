@@ -101,6 +101,7 @@ def costs_of_modules():
     return [9 * c * out * side**2 for c, out, side in blocks]
 
 
+@pytest.mark.slow
 def test_frozen_layers_are_counted():
     cfg = load('infopro/resnet101_imagenet')
     cfg.model.backbone.backbone.depth = 18

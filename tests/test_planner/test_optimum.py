@@ -33,7 +33,8 @@ def reports(simulator, max_modules, modes):
 @pytest.mark.parametrize(
     ('net', 'max_modules', 'modes'),
     [
-        ('chain', 2, (None, 'block')),
+        ('chain', 2, (None,)),
+        pytest.param('chain', 2, ALL[:2], marks=pytest.mark.slow),
         pytest.param('chain', 3, ALL[::2], marks=pytest.mark.slow),
         pytest.param('vit', 2, ALL[::2], marks=pytest.mark.slow),
         pytest.param('deep', 2, (None, 'block'), marks=pytest.mark.slow),

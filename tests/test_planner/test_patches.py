@@ -32,7 +32,10 @@ def setting_of(name):
 
 @pytest.mark.parametrize(
     ('name', 'boundaries'),
-    [('resnet50_stl10', CUTS), ('resnet50_stl10_cpc', [])],
+    [
+        pytest.param('resnet50_stl10', CUTS, marks=pytest.mark.slow),
+        ('resnet50_stl10_cpc', []),
+    ],
 )
 def test_predictions_are_what_real_steps_allocate(name, boundaries):
     setting = setting_of(f'gim/{name}')

@@ -52,6 +52,7 @@ def two_views():
     }
 
 
+@pytest.mark.slow
 def test_two_passes_of_the_backbone(two_views):
     setting = TrainingSetting(two_views, device='cpu')
     assert setting.task == 'self-supervised'

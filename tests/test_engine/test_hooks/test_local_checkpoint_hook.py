@@ -145,6 +145,7 @@ def killed(runner: Runner, event_number: int) -> bool:
     return process.exitcode != 0
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_a_checkpoint(settings):
     """Before every file operation of a run in turn."""
     settings['train_cfg']['max_iters'] = 3

@@ -58,11 +58,14 @@ def assert_equal_runs(loops, cfg, options=None, exact=True, loader=None):
     return runner
 
 
-SLOW = pytest.param('iters', 2, marks=pytest.mark.slow)
-
-
 @pytest.mark.parametrize(
-    ('kind', 'workers'), [('epochs', 0), ('epochs', 2), ('iters', 0), SLOW]
+    ('kind', 'workers'),
+    [
+        ('epochs', 0),
+        ('iters', 0),
+        pytest.param('epochs', 2, marks=pytest.mark.slow),
+        pytest.param('iters', 2, marks=pytest.mark.slow),
+    ],
 )
 def test_losses_are_those_without(cfg, loops, kind, workers):
     """Bit for bit, and the random states too."""
