@@ -151,7 +151,7 @@ def checkpoint_blocks(backbone: nn.Module, blocks: dict[str, str]) -> None:
 
 
 @contextmanager
-def watch_inputs(backbone: nn.Module) -> Iterator[None]:
+def watch_changes(backbone: nn.Module) -> Iterator[None]:
     """In here a plain forward tells what blocks change in place.
 
     Otherwise the first forward with checkpointing finds it out, and for that

@@ -33,7 +33,7 @@ from mmlocal.models.blocks import innermost_blocks
 from mmlocal.models.boundary import Boundary
 from mmlocal.models.calls import Calls
 from mmlocal.models.chain import Chain
-from mmlocal.models.checkpointing import parse_modes, watch_inputs
+from mmlocal.models.checkpointing import parse_modes, watch_changes
 from mmlocal.models.cut_points import CutPoints, Split
 from mmlocal.models.local_heads.base import binds, build_local_heads
 from mmlocal.models.tracing import outputs_of, plain_eval
@@ -99,7 +99,7 @@ class Simulator:
         self.refused: dict[str, str] = {}
         self._heads: dict[Boundary, nn.Module] = {}
         if self.can_checkpoint:
-            self._watch_inputs()
+            self._watch_changes()
 
     def building(self) -> AbstractContextManager:
         """Where modules are built."""
@@ -118,7 +118,7 @@ class Simulator:
         """The wrapped backbone of the model."""
         return self.model.backbone
 
-    def _watch_inputs(self) -> None:
+    def _watch_changes(self) -> None:
         """The first step with checkpointing is to be as any other."""
         inner = self.backbone.backbone
         weight = next(inner.parameters())
@@ -126,7 +126,7 @@ class Simulator:
             self.scope(),
             torch.no_grad(),
             plain_eval(inner),
-            watch_inputs(inner),
+            watch_changes(inner),
         ):
             images = weight.new_zeros((2, *self.setting.input_shape))
             outputs_of(inner, images)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmlocal.models.checkpointing import checkpoint_blocks, watch_inputs
+from mmlocal.models.checkpointing import checkpoint_blocks, watch_changes
 
 
 class Attention(nn.Module):
@@ -60,7 +60,7 @@ def test_products_that_are_changed_in_place(nets):
 def test_a_plain_forward_finds_them_too(nets):
     plain, saving = nets
     x = torch.randn(2, 4, 8)
-    with watch_inputs(saving), torch.no_grad():
+    with watch_changes(saving), torch.no_grad():
         saving.eval()(x)
     saving.train()
     for found, value in zip(
