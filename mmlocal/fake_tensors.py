@@ -25,7 +25,7 @@ try:
     from torch.autograd.graph import _engine_run_backward
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._python_dispatch import _disable_current_modes as no_modes
-    from torch.utils._pytree import tree_flatten, tree_map_only
+    from torch.utils._pytree import tree_map_only
 except ImportError as error:
     raise ImportError(
         f'MMLocal finds cut points and plans memory on fake tensors, and '
@@ -47,6 +47,8 @@ __all__ = [
 ]
 
 aten = torch.ops.aten
+# Half of what autograd asks for, and nothing that runs.
+ASKS_DEVICE = torch.ops.prim.device.default
 RANDOM_FILLS = {
     aten.uniform_.default,
     aten.normal_.default,
@@ -96,6 +98,8 @@ class FakeOps(TorchDispatchMode):
             ) from error
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+        if func is ASKS_DEVICE:
+            return args[0].device
         return self.run(func, args, kwargs or {})
 
     def run(self, func: Any, args: tuple, kwargs: dict) -> Any:
@@ -108,7 +112,7 @@ class FakeOps(TorchDispatchMode):
             return func(*args, **kwargs)
         result = self._run_fake(func, args, kwargs)
         outputs = tensors_of(result)
-        if all(map(_can_be_known, outputs)):
+        if outputs and all(map(_can_be_known, outputs)):
             real = self._run_on_known(func, args, kwargs)
             values = repeat(None) if real is None else tensors_of(real)
             for output, value in zip(outputs, values, strict=False):
@@ -228,8 +232,13 @@ def fake_copy(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
 
 def tensors_of(value: Any) -> list[Tensor]:
     """All tensors in nested lists, tuples and dicts."""
-    leaves = tree_flatten(value)[0]
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return []
+    return [tensor for each in value for tensor in tensors_of(each)]
 
 
 def run_backward(
