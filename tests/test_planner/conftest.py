@@ -20,7 +20,7 @@ INNER = {
             'type': 'VisionTransformer',
             'arch': {
                 'embed_dims': 32,
-                'num_layers': 4,
+                'num_layers': 3,
                 'num_heads': 2,
                 'feedforward_channels': 128,
             },
@@ -51,7 +51,7 @@ INNER = {
     'convnext': (
         {
             'type': 'ConvNeXt',
-            'arch': {'depths': [2, 2, 2, 2], 'channels': [8, 16, 32, 64]},
+            'arch': {'depths': [1, 1, 2, 1], 'channels': [8, 16, 32, 64]},
         },
         64,
         TOKENS,
@@ -62,13 +62,13 @@ INNER = {
 UNET = {
     'type': 'UNet',
     'base_channels': 8,
-    'num_stages': 4,
-    'strides': (1,) * 4,
-    'enc_num_convs': (2,) * 4,
-    'dec_num_convs': (2,) * 3,
-    'downsamples': (True,) * 3,
-    'enc_dilations': (1,) * 4,
-    'dec_dilations': (1,) * 3,
+    'num_stages': 3,
+    'strides': (1,) * 3,
+    'enc_num_convs': (2,) * 3,
+    'dec_num_convs': (2,) * 2,
+    'downsamples': (True,) * 2,
+    'enc_dilations': (1,) * 3,
+    'dec_dilations': (1,) * 2,
 }
 
 
@@ -76,12 +76,16 @@ UNET = {
 class ConvChain(nn.Sequential):
     """Blocks of one convolution, of these widths and strides."""
 
-    def __init__(self, widths, strides):
+    def __init__(self, widths, strides, norm=True):
         blocks, before = [], 3
         for width, stride in zip(widths, strides, strict=True):
-            conv = nn.Conv2d(before, width, 3, stride, 1, bias=False)
-            norm = nn.BatchNorm2d(width, affine=False)
-            blocks.append(nn.Sequential(conv, norm, nn.ReLU(inplace=True)))
+            layers = [nn.Conv2d(before, width, 3, stride, 1, bias=False)]
+            if norm:
+                layers.append(nn.BatchNorm2d(width, affine=False))
+                layers.append(nn.ReLU(inplace=True))
+            else:
+                layers.append(nn.GELU())
+            blocks.append(nn.Sequential(*layers))
             before = width
         super().__init__(OrderedDict(blocks=nn.Sequential(*blocks)))
 
@@ -89,18 +93,15 @@ class ConvChain(nn.Sequential):
         return (super().forward(x),)
 
 
-def _chain(widths, strides):
-    return (
-        {'type': 'mmlocal.ConvChain', 'widths': widths, 'strides': strides},
-        widths[-1],
-        TOKENS,
-    )
+def _chain(widths, strides, **options):
+    inner = {'type': 'mmlocal.ConvChain', **options}
+    return {**inner, 'widths': widths, 'strides': strides}, widths[-1], TOKENS
 
 
-INNER['chain'] = _chain([8, 8, 16, 16, 32, 32], [1, 1, 2, 1, 2, 1])
-# 30 cuts.
+INNER['chain'] = _chain([8, 8, 16, 32, 32], [1, 1, 2, 2, 1])
+# 30 cuts, and few operators.
 INNER['deep'] = _chain(
-    [4] * 10 + [8] * 10 + [12] * 11, ([1] * 9 + [2]) * 3 + [1]
+    [4] * 10 + [8] * 10 + [12] * 11, ([1] * 9 + [2]) * 3 + [1], norm=False
 )
 
 
@@ -116,7 +117,7 @@ def _config(helpers, net: str) -> dict:
             model['decode_head']['in_index'] = 3
         elif net == 'unet':
             model['backbone'].update(backbone=UNET, boundaries=['decoder.1'])
-            model['decode_head'].update(in_channels=8, in_index=3)
+            model['decode_head'].update(in_channels=8, in_index=2)
         else:
             model['decode_head'] = {
                 'type': 'SegformerHead',

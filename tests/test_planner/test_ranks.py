@@ -21,9 +21,15 @@ def simulators():
 
 
 @pytest.fixture
-def simulator(config, simulators):
+def cfg(config):
+    cfg = config('vit')
+    cfg['model']['backbone']['backbone']['arch']['num_layers'] = 4
+    return cfg
+
+
+@pytest.fixture
+def simulator(cfg, simulators):
     if not simulators:
-        cfg = config('vit')
         cfg['optim_wrapper']['optimizer'] = {'type': 'AdamW', 'lr': 0.001}
         setting = TrainingSetting(cfg, batch_size=4, device='cpu')
         simulators['vit'] = Simulator(setting)
@@ -37,10 +43,7 @@ def ranks():
     dist.destroy_process_group()
 
 
-def test_weights_of_a_rank_are_those_that_are_counted(
-    config, simulator, ranks
-):
-    cfg = config('vit')
+def test_weights_of_a_rank_are_those_that_are_counted(cfg, simulator, ranks):
     memory = sharded_memory(simulator, SPLIT, 3)
     cfg['model']['backbone']['boundaries'] = list(SPLIT.boundaries)
     model = MODELS.build(cfg['model'])
