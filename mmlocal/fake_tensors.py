@@ -298,7 +298,12 @@ def _batch_norm(
     training: bool,
     *others: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    mean = feat.new_empty(feat.shape[1] if training else 0)
+    dtype, size = feat.dtype, feat.shape[1]
+    if feat.device.type == 'meta':
+        dtype = torch.promote_types(dtype, torch.float32)
+    elif not training:
+        size = 0
+    mean = feat.new_empty(size, dtype=dtype)
     return torch.empty_like(feat), mean, torch.empty_like(mean)
 
 

@@ -88,10 +88,11 @@ def test_unknown_operators_run_on_zeros_and_are_named():
 
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('affine', [True, False])
-def test_batch_norm_is_as_torch_takes_it_apart(training, affine):
+@pytest.mark.parametrize('device', ['cpu', 'meta'])
+def test_batch_norm_is_as_torch_takes_it_apart(training, affine, device):
     """Outputs, gradients and what backward keeps, by shape and strides."""
     mode = fake_mode()
-    with mode:
+    with mode, torch.device(device):
         feat = torch.empty(2, 3, 4, 5, dtype=torch.bfloat16)
         feat = feat.to(memory_format=torch.channels_last)
         grad = torch.empty_like(feat)
@@ -117,7 +118,9 @@ def run_batch_norm(forward, grad, ops):
             *backward, [True, affine, affine]
         )
     return [
-        None if out is None else (out.shape, out.stride(), out.dtype)
+        None
+        if out is None
+        else (out.shape, out.stride(), out.dtype, out.device)
         for out in outs
     ]
 
