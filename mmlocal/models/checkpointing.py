@@ -19,6 +19,7 @@ from .selective import (
     OVERWRITTEN,
     Overwriting,
     casts,
+    changes_from_forward_to_forward,
     compiled_contexts,
     selective_contexts,
 )
@@ -157,11 +158,11 @@ def watch_changes(backbone: nn.Module) -> Iterator[None]:
     Otherwise the first forward with checkpointing finds it out, and for that
     once copies all inputs and keeps no products.
     """
-    before: dict[nn.Module, list[int]] = {}
+    before: dict[nn.Module, dict[int, int]] = {}
     watches: dict[nn.Module, Overwriting] = {}
 
     def enter(block: nn.Module, args: tuple, kwargs: dict) -> None:
-        before[block] = _versions(args, kwargs)
+        before[block] = _versions(tree_flatten((args, kwargs))[0])
         watches[block] = Overwriting()
         watches[block].__enter__()
 
@@ -169,8 +170,9 @@ def watch_changes(backbone: nn.Module) -> Iterator[None]:
         watch = watches.pop(block)
         watch.__exit__(None, None, None)
         OVERWRITTEN[block] = watch.numbers
-        pairs = zip(before[block], _versions(args, kwargs), strict=True)
-        _CHANGED[block] = {i for i, (a, b) in enumerate(pairs) if a != b}
+        _CHANGED[block] = _changed(
+            tree_flatten((args, kwargs))[0], before[block]
+        )
 
     handles = []
     for block in map(backbone.get_submodule, innermost_blocks(backbone)):
@@ -268,12 +270,16 @@ class _CheckpointedForward:
         }
         leaves = [copies.get(i, leaf) for i, leaf in enumerate(leaves)]
         args, kwargs = tree_unflatten(leaves, tree)
+        before = _versions(leaves)
         with _out_of_place(self.in_place), casts(self.mode):
             outputs = self.forward(*args, **kwargs)
+        now = _changed(leaves, before)
         if changed is None:
-            _CHANGED[self.block] = {
-                number for number, copy in copies.items() if copy._version
-            }
+            _CHANGED[self.block] = now
+        elif not now <= changed:
+            raise RuntimeError(
+                changes_from_forward_to_forward(self.block, 'its input')
+            )
         return outputs
 
     def _contexts(
@@ -326,12 +332,22 @@ def _out_of_place(layers: Sequence[nn.Module]) -> Iterator[None]:
             layer.inplace = True
 
 
-def _versions(args: tuple, kwargs: dict) -> list[int]:
-    """How often each tensor has been changed in place."""
-    leaves, _ = tree_flatten((args, kwargs))
-    return [
-        leaf._version if isinstance(leaf, Tensor) else 0 for leaf in leaves
-    ]
+def _versions(leaves: Sequence[Any]) -> dict[int, int]:
+    """How often each tensor has been changed in place, by its number."""
+    return {
+        number: leaf._version
+        for number, leaf in enumerate(leaves)
+        if isinstance(leaf, Tensor)
+    }
+
+
+def _changed(leaves: Sequence[Any], before: dict[int, int]) -> set[int]:
+    """Numbers of the tensors that have been changed since."""
+    return {
+        number
+        for number, version in _versions(leaves).items()
+        if version != before.get(number, version)
+    }
 
 
 def _same(value: Any) -> Any:

@@ -36,11 +36,15 @@ def selective_contexts(
     """What a block runs in, in its forward and again in backward.
 
     The first forward keeps nothing, and looks at what is changed in place.
+    Later ones make sure that they change nothing else.
     """
     overwritten = OVERWRITTEN.get(block)
     if overwritten is None:
         return _watched(block), nullcontext()
-    return create_selective_checkpoint_contexts(_Policy(overwritten))
+    keep, recompute = create_selective_checkpoint_contexts(
+        _Policy(overwritten)
+    )
+    return _kept_as_it_is(block, keep, overwritten), recompute
 
 
 @contextmanager
@@ -65,26 +69,54 @@ def _watched(block: nn.Module) -> Iterator[None]:
     OVERWRITTEN[block] = watch.numbers
 
 
+@contextmanager
+def _kept_as_it_is(
+    block: nn.Module, keep: AbstractContextManager, known: Collection[int]
+) -> Iterator[None]:
+    """Raise where backward would compute with what has been overwritten."""
+    with keep, Overwriting(known) as watch:
+        yield
+    if watch.numbers:
+        raise RuntimeError(changes_from_forward_to_forward(block, 'a product'))
+
+
+def changes_from_forward_to_forward(block: nn.Module, what: str) -> str:
+    """Why a block cannot be recomputed."""
+    return (
+        f'{type(block).__name__} changes {what} in place, which it did not do '
+        'in its first forward: recomputed, its gradients would be wrong. '
+        'Write None for its module in model.backbone.checkpointing, or let '
+        'it do the same in each forward.'
+    )
+
+
 class Overwriting(TorchDispatchMode):
     """Tells which products a block changes in place once it has them.
 
     torch finds it by the version of a tensor, which ``mm`` and ``bmm`` hide:
     their outputs are reshaped to tensors that count changes anew.
 
+    Args:
+        known (Collection[int]): Numbers of products to leave out.
+
     Attributes:
-        numbers (set[int]): Of these, among all that could be kept.
+        numbers (set[int]): Of these, among the products worth their memory.
     """
 
-    def __init__(self):
+    def __init__(self, known: Collection[int] = ()):
         super().__init__()
+        self.known = known
         self.numbers: set[int] = set()
-        # Kept, so that no other tensor gets their storage.
-        self._products: list[Tensor] = []
+        self._seen = 0
+        # So that no other tensor gets their storage.
+        self._kept: dict[int, Tensor] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
         out = func(*args, **(kwargs or {}))
         if _is_product(func):
-            self._products.append(tree_flatten(out)[0][0])
+            if self._seen not in self.known and _is_costly(func, args):
+                self._kept[self._seen] = tree_flatten(out)[0][0]
+            self._seen += 1
         elif func._schema.is_mutable:
             changed = {
                 value.untyped_storage()._cdata
@@ -97,7 +129,7 @@ class Overwriting(TorchDispatchMode):
             }
             self.numbers |= {
                 number
-                for number, product in enumerate(self._products)
+                for number, product in self._kept.items()
                 if product.untyped_storage()._cdata in changed
             }
         return out
