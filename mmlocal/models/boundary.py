@@ -103,7 +103,8 @@ class Boundary:
                 f'which is no {h}x{w} grid (image {tuple(image_size)}, '
                 f'stride {self.stride}) with up to 2 extra tokens: choose an '
                 'image size that is a multiple of the stride, or another '
-                'boundary.'
+                'boundary; where masked patches are left out, a head that '
+                "takes tokens as they are, as GreedyHead with net='linear'."
             )
         feat = feat[:, extra:].transpose(1, 2)
         return feat.reshape(feat.shape[0], -1, h, w)
