@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -244,3 +246,5 @@ def step_that_fails(rank: int, folder: Path) -> None:
         with pytest.raises(RuntimeError, match=message) as info:
             call()
         assert isinstance(info.value.__cause__, torch.OutOfMemoryError)
+    # Of which rank 0 hears.
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -51,11 +51,9 @@ NAMES = [
     'buffers-2',
     'state_dict_keys-2',
     'skipped_batch-2',
-    'step_that_fails-2',
     'stuck_rank-2',
     'runner-2',
     'validation-2',
-    'killed_rank-2',
     'one_process_and_two_ranks-2',
     'sequential-2',
     'sequential_cached-2',
@@ -74,7 +72,6 @@ NAMES = [
     'sharded_bytes-2',
     'errors_of_sharding-2',
     'sharded_runner-2',
-    'sharded_killed_rank-2',
     'sharded_copy-2',
     'sharded_accumulation_that_is_kept_whole-2',
     'module_parallel-2',
@@ -91,6 +88,10 @@ NAMES = [
     'module_parallel_segmentor-2',
     'module_parallel_runs-2',
     'module_parallel_validation-2',
+    # Behind these, ranks are forked anew.
+    'step_that_fails-2',
+    'killed_rank-2',
+    'sharded_killed_rank-2',
     'module_parallel_killed-2',
 ]
 # The core of each wrapper.
@@ -117,6 +118,7 @@ def marked(name: str) -> Any:
 ENDS = {
     name: {1: 'exit code -9'}
     for name in (
+        'step_that_fails-2',
         'killed_rank-2',
         'module_parallel_killed-2',
         'sharded_killed_rank-2',

@@ -1,8 +1,9 @@
 """Runs checks on gloo ranks: ``python worker.py FOLDER [CHECK ...]``.
 
-The libraries are imported once, models are built once; the ranks of each check
-are forked and inherit both. What went wrong goes to FOLDER/results.json, by
-check and rank.
+The libraries are imported once, models are built once; ranks are forked and
+inherit both. They run one check after another, until one fails: the next one
+has ranks of its own. What went wrong goes to FOLDER/results.json, by check and
+rank.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -33,8 +35,8 @@ def check(*worlds: int) -> Callable:
     return register
 
 
-def rank_main(name: str, rank: int, folder: Path) -> None:
-    """Run one check as one rank."""
+def run(name: str, rank: int, folder: Path) -> None:
+    """Run a check as one of its ranks."""
     import torch
     import torch.distributed as dist
 
@@ -44,45 +46,71 @@ def rank_main(name: str, rank: int, folder: Path) -> None:
     torch.manual_seed(0)
     work_dir = folder / name
     work_dir.mkdir(exist_ok=True)
-    try:
-        dist.init_process_group(
-            'gloo',
-            init_method=f'file://{folder / name}.store',
-            rank=rank,
-            world_size=world,
-        )
-        function(rank, work_dir)
-    except BaseException:
-        (work_dir / f'error.{rank}').write_text(traceback.format_exc())
-        os._exit(1)
-    os._exit(0)
+    dist.init_process_group(
+        'gloo',
+        init_method=f'file://{folder / name}.store',
+        rank=rank,
+        world_size=world,
+    )
+    function(rank, work_dir)
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
-def run(name: str, folder: Path, timeout: float = 120) -> list[str]:
-    """Fork the ranks of a check.
+def serve(pipe: Connection, rank: int, folder: Path) -> None:
+    """Run the checks that the pipe names, and answer what has gone wrong."""
+    while True:
+        name = pipe.recv()
+        try:
+            run(name, rank, folder)
+            pipe.send('')
+        except BaseException:
+            pipe.send(traceback.format_exc())
 
-    Returns:
-        list[str]: What each rank ended with: '', a traceback, or its exit
-        code.
-    """
-    fork = multiprocessing.get_context('fork')
-    ranks = [
-        fork.Process(target=rank_main, args=(name, rank, folder))
-        for rank in range(CHECKS[name][1])
-    ]
-    end = time.monotonic() + timeout
-    for process in ranks:
-        process.start()
-    errors = []
-    for rank, process in enumerate(ranks):
-        process.join(max(end - time.monotonic(), 0.1))
-        if process.is_alive():
+
+class Ranks:
+    """Processes that run checks together, one after another."""
+
+    def __init__(self, world: int, folder: Path):
+        self.processes, self.pipes = [], []
+        fork = multiprocessing.get_context('fork')
+        for rank in range(world):
+            pipe, its_pipe = fork.Pipe()
+            process = fork.Process(
+                target=serve, args=(its_pipe, rank, folder), daemon=True
+            )
+            process.start()
+            # An end of the process is the end of its pipe.
+            its_pipe.close()
+            self.processes.append(process)
+            self.pipes.append(pipe)
+
+    def run(self, name: str, timeout: float = 120) -> list[str]:
+        """Run a check.
+
+        Returns:
+            list[str]: What each rank ended with: '', a traceback, or its exit
+            code.
+        """
+        end = time.monotonic() + timeout
+        for pipe in self.pipes:
+            pipe.send(name)
+        errors = []
+        for process, pipe in zip(self.processes, self.pipes, strict=True):
+            if not pipe.poll(max(end - time.monotonic(), 0.1)):
+                process.kill()
+            try:
+                errors.append(pipe.recv())
+            except (EOFError, ConnectionError):
+                process.join()
+                errors.append(f'exit code {process.exitcode}')
+        return errors
+
+    def kill(self) -> None:
+        """End what is left of them."""
+        for process in self.processes:
             process.kill()
-        error = folder / name / f'error.{rank}'
-        code = process.exitcode
-        text = error.read_text() if error.exists() else f'exit code {code}'
-        errors.append('' if code == 0 else text)
-    return errors
+            process.join()
 
 
 def prepare() -> None:
@@ -127,10 +155,15 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     folder = Path(sys.argv[1])
-    results = {}
+    results, ranks = {}, {}
     for name in sys.argv[2:] or CHECKS:
         start = time.monotonic()
-        results[name] = run(name, folder)
+        world = CHECKS[name][1]
+        if world not in ranks:
+            ranks[world] = Ranks(world, folder)
+        results[name] = ranks[world].run(name)
+        if any(results[name]):
+            ranks.pop(world).kill()
         print(f'{name}: {time.monotonic() - start:.1f} s', flush=True)
         for error in results[name]:
             print(error)
