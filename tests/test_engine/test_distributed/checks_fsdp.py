@@ -18,12 +18,14 @@ from checks_gradients import (
     segmentor,
 )
 from conftest import build, classification_batch
+from mmpretrain.models.backbones import ResNet_CIFAR
 from torch import nn
 from torch.distributed.tensor import DTensor
 from worker import check
 
 from mmlocal.engine.distributed import LocalFSDP
 from mmlocal.engine.optim import LocalAmpOptimWrapper
+from mmlocal.registry import MODELS
 
 # Of FSDP, of layers whose output is reshaped.
 warnings.filterwarnings('ignore', message='FSDP2-wrapped module')
@@ -32,10 +34,15 @@ GROUP_NORM = {'type': 'GN', 'num_groups': 2}
 MICRO_STEPS = 4
 
 
+@MODELS.register_module()
+class ShallowResNetCIFAR(ResNet_CIFAR):
+    arch_settings = {18: (ResNet_CIFAR.arch_settings[18][0], (1, 1, 1, 1))}
+
+
 def nets() -> dict[str, dict]:
     """Without BatchNorm, so that ranks add up to one process."""
     resnet = {
-        'type': 'mmpretrain.ResNet_CIFAR',
+        'type': 'mmlocal.ShallowResNetCIFAR',
         'depth': 18,
         'stem_channels': 4,
         'base_channels': 4,
@@ -201,9 +208,15 @@ def sharded_heads(rank: int, folder: Path) -> None:
         'max_features': 64,
     }
     signals = classifier(
-        {'type': 'mmlocal.SigPropConvNet'}, 128, ['layers.1', 'layers.3']
+        {'type': 'mmlocal.SigPropConvNet', 'image_size': 12},
+        128,
+        ['layers.1', 'layers.3'],
     )
-    signals['backbone']['local_heads']['type'] = 'mmlocal.SigPropHead'
+    signals['backbone']['input_shape'] = (3, 12, 12)
+    signals['backbone']['local_heads'] |= {
+        'type': 'mmlocal.SigPropHead',
+        'image_size': 12,
+    }
     for cfg in (predicted, layerwise, signals):
         cfg['backbone']['local_end'] = True
         expected, _ = train(cfg, 2)

@@ -40,8 +40,15 @@ def resnet(*boundaries: str) -> dict:
 
 
 def vgg() -> dict:
-    inner = {'type': 'mmpretrain.VGG', 'depth': 11, 'norm_cfg': {'type': 'BN'}}
-    return classifier(inner, 512, ['features.4'])
+    inner = {
+        'type': 'mmpretrain.VGG',
+        'depth': 11,
+        'num_stages': 3,
+        'dilations': (1, 1, 1),
+        'out_indices': (2,),
+        'norm_cfg': {'type': 'BN'},
+    }
+    return classifier(inner, 256, ['features.4'])
 
 
 def vit(*boundaries: str) -> dict:

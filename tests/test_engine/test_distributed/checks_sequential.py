@@ -18,7 +18,7 @@ from worker import check
 
 WRAPPER = {'type': 'mmlocal.LocalDistributedDataParallel'}
 NET = {
-    'type': 'ResNet_CIFAR',
+    'type': 'mmlocal.ShallowResNetCIFAR',
     'depth': 18,
     'stem_channels': 8,
     'base_channels': 8,

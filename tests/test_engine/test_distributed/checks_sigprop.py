@@ -10,11 +10,16 @@ from worker import check
 
 @check()
 def gradients_of_signals(rank: int, folder: Path) -> None:
-    net = {'type': 'mmlocal.SigPropConvNet'}
+    net = {'type': 'mmlocal.SigPropConvNet', 'image_size': 12}
     cfg = classifier(net, 128, ['layers.1', 'layers.2', 'layers.3'])
     cfg['backbone'] |= {
-        'local_heads': {'type': 'mmlocal.SigPropHead', 'num_classes': 10},
+        'local_heads': {
+            'type': 'mmlocal.SigPropHead',
+            'num_classes': 10,
+            'image_size': 12,
+        },
         'local_end': True,
+        'input_shape': (3, 12, 12),
     }
     for counts in (1, 2):
         compare(cfg, counts, steps=2)
