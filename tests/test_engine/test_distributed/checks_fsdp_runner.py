@@ -25,7 +25,7 @@ VALIDATION = {
         'num_workers': 0,
         'collate_fn': {'type': 'pseudo_collate'},
         'sampler': {'type': 'DefaultSampler', 'shuffle': False},
-        'dataset': Batches(),
+        'dataset': Batches(4),
     },
     'val_evaluator': {'type': 'MeanLogit'},
     'val_cfg': {'type': 'ValLoop'},
@@ -41,14 +41,14 @@ def sharded_runner(rank: int, folder: Path) -> None:
     """
     averaged, whole_run = Recorder(), Recorder()
     first, second = Recorder(stop=3), Recorder()
-    other = run(folder / 'averaged', 5, averaged, **VALIDATION)
-    trained = run(folder / 'whole', 5, whole_run, **SHARDED, **VALIDATION)
+    other = run(folder / 'averaged', 4, averaged, **VALIDATION)
+    trained = run(folder / 'whole', 4, whole_run, **SHARDED, **VALIDATION)
     assert isinstance(trained.model, LocalFSDP)
     assert not left_whole(trained.model)
     with pytest.raises(KeyboardInterrupt):
-        run(folder / 'parts', 5, first, interval=3, **SHARDED)
+        run(folder / 'parts', 4, first, interval=3, **SHARDED)
     dist.barrier()
-    run(folder / 'parts', 5, second, resume=True, **SHARDED)
+    run(folder / 'parts', 4, second, resume=True, **SHARDED)
     dist.barrier()
     losses = first.losses + second.losses
     assert losses == pytest.approx(whole_run.losses, rel=0, abs=5e-5)
@@ -61,7 +61,7 @@ def sharded_runner(rank: int, folder: Path) -> None:
     )
     assert found == pytest.approx(expected, rel=1e-4)
     sharded, plain = (
-        torch.load(folder / name / 'iter_5.pth', weights_only=False)
+        torch.load(folder / name / 'iter_4.pth', weights_only=False)
         for name in ('whole', 'averaged')
     )
     states = [file['optimizer']['state'] for file in (sharded, plain)]

@@ -79,6 +79,7 @@ def run(
     steps: int,
     hook: Hook | None = None,
     kind='resnet',
+    interval: int = 5,
     **settings,
 ) -> Runner:
     """Train with momentum, clipping, a schedule and accumulation."""
@@ -115,7 +116,7 @@ def run(
             'checkpoint': {
                 'type': 'mmlocal.LocalCheckpointHook',
                 'by_epoch': False,
-                'interval': 5,
+                'interval': interval,
             }
         },
         'custom_hooks': [
@@ -168,18 +169,21 @@ def module_parallel_runs(rank: int, folder: Path) -> None:
 
     Resumed by one process too: the checkpoint is whole.
     """
-    whole, first, second = Recorder(), Recorder(stop=5), Recorder()
-    runner = run(folder / 'whole', 8, whole, 'vit')
+    whole, first, second = Recorder(), Recorder(stop=3), Recorder()
+    runner = run(folder / 'whole', 6, whole, 'vit')
     assert type(runner.model).__name__ == 'ModuleParallel'
     assert runner.model.stages.sizes == runner.cfg.model_wrapper_cfg.stages
     assert any(p.is_meta for p in runner.model.module.parameters())
+    # The planner's division, without asking it again.
+    wrapper = {**runner.cfg.model_wrapper_cfg}
+    parts = {'interval': 3, 'model_wrapper_cfg': wrapper}
     with pytest.raises(KeyboardInterrupt):
-        run(folder / 'parts', 8, first, 'vit')
+        run(folder / 'parts', 6, first, 'vit', **parts)
     dist.barrier()
-    run(folder / 'parts', 8, second, 'vit', resume=True)
+    run(folder / 'parts', 6, second, 'vit', resume=True, **parts)
     dist.barrier()
     if rank == 0:
-        assert len(first.losses) == 5
+        assert len(first.losses) == 3
         assert len(first.losses[-1]) == 3
         # Others' losses come a step late, and not across the end of a run.
         keys = sorted(key for key in first.losses[-1] if 'local' in key)
@@ -191,7 +195,7 @@ def module_parallel_runs(rank: int, folder: Path) -> None:
         expected = [losses[keys[0]] for losses in whole.losses]
         assert found == pytest.approx(expected, rel=1e-5)
     ends = [
-        weights(folder / part, 'iter_8.pth') for part in ('whole', 'parts')
+        weights(folder / part, 'iter_6.pth') for part in ('whole', 'parts')
     ]
     assert list(ends[0]) == list(build(model('vit')).state_dict())
     for key, value in ends[0].items():
@@ -201,12 +205,12 @@ def module_parallel_runs(rank: int, folder: Path) -> None:
         os.environ.pop('RANK')
         run(
             folder / 'one',
-            8,
+            6,
             kind='vit',
             resume=True,
-            load_from=str(folder / 'parts' / 'iter_5.pth'),
+            load_from=str(folder / 'parts' / 'iter_3.pth'),
         )
-        one = weights(folder / 'one', 'iter_8.pth')
+        one = weights(folder / 'one', 'iter_6.pth')
         for key, value in ends[0].items():
             assert torch.allclose(one[key], value, atol=1e-5), key
 

@@ -130,12 +130,12 @@ def main() -> None:
     import checks_ctc  # noqa: F401
     import checks_failures  # noqa: F401
     import checks_forward_forward  # noqa: F401
-    import checks_fsdp  # noqa: F401
+    import checks_fsdp
     import checks_fsdp_runner  # noqa: F401
     import checks_fsdp_states  # noqa: F401
     import checks_gradients
     import checks_layerwise  # noqa: F401
-    import checks_module_parallel  # noqa: F401
+    import checks_module_parallel
     import checks_module_parallel_runs  # noqa: F401
     import checks_order  # noqa: F401
     import checks_patches  # noqa: F401
@@ -150,7 +150,12 @@ def main() -> None:
 
     MMLogger.get_instance('worker', log_level='WARNING')
     prepare()
-    for cfg in checks_gradients.models().values():
+    for cfg in (
+        *checks_gradients.models().values(),
+        *checks_fsdp.nets().values(),
+        checks_module_parallel.resnet(),
+        checks_module_parallel.vit(),
+    ):
         conftest.build(cfg)
     gc.collect()
     gc.freeze()
