@@ -271,7 +271,7 @@ def gradients(rank: int, folder: Path) -> None:
 
 @check(4)
 def gradients_of_more_ranks(rank: int, folder: Path) -> None:
-    compare(segmentor(), 2)
+    compare(segmentor(), 2, steps=2)
 
 
 @check()

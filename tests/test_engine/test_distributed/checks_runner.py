@@ -52,6 +52,8 @@ class Recorder(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == self.kill and runner.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+        # What is drawn at random is the same in a run that is resumed.
+        torch.manual_seed(runner.iter)
 
     def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         scalars = runner.message_hub.log_scalars
