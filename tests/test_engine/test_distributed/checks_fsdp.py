@@ -21,7 +21,7 @@ from conftest import build, classification_batch
 from mmpretrain.models.backbones import ResNet_CIFAR
 from torch import nn
 from torch.distributed.tensor import DTensor
-from worker import check
+from worker import PREBUILT, check
 
 from mmlocal.engine.distributed import LocalFSDP
 from mmlocal.engine.optim import LocalAmpOptimWrapper
@@ -64,6 +64,9 @@ def nets() -> dict[str, dict]:
         'vgg': vgg,
         'vit': vit,
     }
+
+
+PREBUILT += nets().values()
 
 
 def whole(tensors) -> list[torch.Tensor]:

@@ -21,7 +21,7 @@ from conftest import (
 from mmengine.model import MMDistributedDataParallel
 from mmseg.models.backbones import ResNetV1c
 from torch import nn
-from worker import check
+from worker import PREBUILT, check
 
 from mmlocal.engine.distributed import LocalDistributedDataParallel
 from mmlocal.engine.optim import LocalAmpOptimWrapper, LocalOptimWrapper
@@ -139,6 +139,9 @@ def models() -> dict[str, dict]:
         'own_layers': own_layers(),
         'skips': skips(),
     }
+
+
+PREBUILT += models().values()
 
 
 def batch_for(cfg: dict, seed: int) -> dict:

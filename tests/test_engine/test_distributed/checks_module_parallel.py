@@ -19,7 +19,7 @@ from conftest import build, classification_batch
 from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.optim import OptimWrapper
-from worker import check
+from worker import PREBUILT, check
 
 from mmlocal.engine.distributed import ModuleParallel
 from mmlocal.engine.optim import LocalAmpOptimWrapper, LocalOptimWrapper
@@ -68,6 +68,15 @@ def vit(*boundaries: str) -> dict:
     }
     cfg = classifier(inner, 16, list(boundaries) or ['layers.2'])
     return {**cfg, 'neck': {'type': 'mmlocal.PoolTokens'}}
+
+
+PREBUILT += [
+    resnet(),
+    resnet('layer2.0', 'layer3.0'),
+    vgg(),
+    vit(),
+    vit('layers.1', 'layers.2', 'layers.3'),
+]
 
 
 def one_process(cfg, steps=STEPS, kind=LocalOptimWrapper, counts=1, **kwargs):

@@ -17,7 +17,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import METRICS
 from mmengine.runner import Runner
-from worker import check
+from worker import PREBUILT, check
 
 from mmlocal.registry import RUNNERS
 
@@ -72,6 +72,9 @@ def model(kind: str = 'resnet') -> dict:
     cfg = resnet('layer2.0', 'layer3.0')
     cfg['backbone']['local_heads']['net'] = 'linear'
     return cfg
+
+
+PREBUILT += [model('resnet'), model('vit')]
 
 
 def run(

@@ -6,16 +6,18 @@ from pathlib import Path
 
 from checks_gradients import compare, small_buckets
 from conftest import audio_cfg
-from worker import check
+from worker import PREBUILT, check
 
 LAYERS = ['layers.1', 'layers.2', 'layers.3', 'layers.4']
+MODULES = audio_cfg([*LAYERS, 'autoregressor'])
+# The encoding goes from the backbone to the head of the same module.
+WHOLE = audio_cfg([], bptt=False)
+PREBUILT += [MODULES, WHOLE]
 
 
 @check()
 def gradients_of_sequences(rank: int, folder: Path) -> None:
-    cfg = audio_cfg([*LAYERS, 'autoregressor'])
     for counts in (1, 2):
-        compare(cfg, counts, steps=2)
-    compare(cfg, 1, small_buckets, steps=2)
-    # The encoding goes from the backbone to the head of the same module.
-    compare(audio_cfg([], bptt=False), steps=2)
+        compare(MODULES, counts, steps=2)
+    compare(MODULES, 1, small_buckets, steps=2)
+    compare(WHOLE, steps=2)

@@ -9,6 +9,7 @@ rank.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -22,6 +23,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 CHECKS: dict[str, tuple[Callable, int]] = {}
+# Configs of models, to be built before the ranks are forked.
+PREBUILT: list[dict] = []
 
 
 def check(*worlds: int) -> Callable:
@@ -127,35 +130,14 @@ def prepare() -> None:
 
 def main() -> None:
     """Run the checks named on the command line, all without one."""
-    import checks_ctc  # noqa: F401
-    import checks_failures  # noqa: F401
-    import checks_forward_forward  # noqa: F401
-    import checks_fsdp
-    import checks_fsdp_runner  # noqa: F401
-    import checks_fsdp_states  # noqa: F401
-    import checks_gradients
-    import checks_layerwise  # noqa: F401
-    import checks_module_parallel
-    import checks_module_parallel_runs  # noqa: F401
-    import checks_order  # noqa: F401
-    import checks_patches  # noqa: F401
-    import checks_runner  # noqa: F401
-    import checks_sequences  # noqa: F401
-    import checks_sequential  # noqa: F401
-    import checks_sigprop  # noqa: F401
-    import checks_synthetic  # noqa: F401
-    import checks_validation  # noqa: F401
     import conftest
     from mmengine.logging import MMLogger
 
     MMLogger.get_instance('worker', log_level='WARNING')
     prepare()
-    for cfg in (
-        *checks_gradients.models().values(),
-        *checks_fsdp.nets().values(),
-        checks_module_parallel.resnet(),
-        checks_module_parallel.vit(),
-    ):
+    for path in sorted(HERE.glob('checks_*.py')):
+        importlib.import_module(path.stem)
+    for cfg in PREBUILT:
         conftest.build(cfg)
     gc.collect()
     gc.freeze()
