@@ -237,7 +237,8 @@ class LocalBackbone(Protocol):
 
 def local_backbone(model: nn.Module) -> LocalBackbone | None:
     """The backbone of a model that is cut into modules, if there is one."""
-    return next(iter(local_backbones(model).values()), None)
+    modules = (m for m in model.modules() if isinstance(m, LocalBackbone))
+    return next(modules, None)
 
 
 def local_backbones(model: nn.Module) -> dict[str, LocalBackbone]:

@@ -14,15 +14,32 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner import runner
+from mmengine.visualization import Visualizer
 from torch import nn
 from yapf.yapflib import yapf_api
 
 from mmlocal.registry import MODELS
 
-# A run asks compilers for their versions, and lays its config out anew for
-# each log and checkpoint; as it is written, the config reads alike.
+# A run asks compilers for their versions, git at each checkpoint, and lays its
+# config out anew for each log and checkpoint; as it is written, the config
+# reads alike.
 runner.collect_env = cache(runner.collect_env)
+runner.get_git_hash = cache(runner.get_git_hash)
 yapf_api.FormatCode = lambda text, **style: (text, False)
+
+
+# What runs draw, they draw one after another: on one figure.
+new_figure, figures = Visualizer._initialize_fig, {}
+
+
+def _initialize_fig(self: Visualizer, fig_cfg: dict) -> tuple:
+    key = str(fig_cfg)
+    if key not in figures:
+        figures[key] = new_figure(self, fig_cfg)
+    return figures[key]
+
+
+Visualizer._initialize_fig = _initialize_fig
 
 
 # Nor is a config of the tree read anew for each that builds on it.
