@@ -150,6 +150,19 @@ def cfg(helpers, tmp_path):
     return settings(helpers, tmp_path / 'run')
 
 
+@pytest.fixture(scope='module')
+def once():
+    """Calls a function once for each key; a file shares what it returns."""
+    found = {}
+
+    def call(key, function, *args, **kwargs):
+        if key not in found:
+            found[key] = function(*args, **kwargs)
+        return found[key]
+
+    return call
+
+
 @pytest.fixture
 def loops():
     """The functions of this file, for tests."""

@@ -169,11 +169,13 @@ def test_only_the_module_runs_and_one_file_is_left(cfg, loops):
     'stop', [{'epochs': n} for n in (2, 3, 5)] + [{'iters': 11}], ids=str
 )
 @pytest.mark.slow
-def test_resumed(cfg, loops, stop, lost):
+def test_resumed(cfg, loops, once, stop, lost):
     """With what is stored, or without."""
-    if 'iters' in stop:
+    ((kind, length),) = stop.items()
+    if kind == 'iters':
         loops.by_iteration(cfg)
-    _, expected = loops.train(cfg)
+        cfg['default_hooks']['checkpoint']['interval'] = length
+    _, expected = once(kind, loops.train, cfg)
     cfg = cached(cfg)
     _, first = loops.train(cfg, stop=stop)
     folder = Path(cfg['work_dir'], 'features')
