@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,18 @@ def grads(model: nn.Module) -> dict[str, torch.Tensor | None]:
         name: None if p.grad is None else p.grad.clone()
         for name, p in model.named_parameters()
     }
+
+
+@pytest.fixture(scope='session')
+def fresh_python(tmp_path_factory):
+    """Runs programs in processes of their own; see fresh_python.py."""
+    path = Path(__file__).with_name('fresh_python.py')
+    spec = spec_from_file_location('fresh_python', path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    python = module.FreshPython(tmp_path_factory.mktemp('python'))
+    yield python
+    python.close()
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The README's own head, as a user would type it."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,7 @@ def test_first_commands():
 
 
 @pytest.mark.slow
-def test_own_head_trains(tmp_path):
+def test_own_head_trains(tmp_path, fresh_python):
     head, config = blocks('python')[1:3]
     (tmp_path / 'my_heads.py').write_text(head)
     (tmp_path / 'my_config.py').write_text(
@@ -34,21 +32,13 @@ def test_own_head_trains(tmp_path):
         'val_cfg = val_dataloader = val_evaluator = None\n'
         'default_hooks = dict(checkpoint=dict(save_best=None))\n'
     )
-    result = subprocess.run(
-        [sys.executable, ROOT / 'tools/train.py', 'my_config.py'],
+    result = fresh_python.run(
+        ROOT / 'tools/train.py',
+        'my_config.py',
         cwd=tmp_path,
-        env={**_environment(), 'PYTHONPATH': f'.:{ROOT}'},
-        capture_output=True,
-        text=True,
-        timeout=240,
+        PYTHONPATH=f'.:{ROOT}',
     )
     output = result.stdout + result.stderr
     assert result.returncode == 0, output[-4000:]
     log = next(tmp_path.glob('work_dirs/**/*.json')).read_text()
     assert '"local_0.loss_sim"' in log
-
-
-def _environment():
-    import os
-
-    return {**os.environ, 'OMP_NUM_THREADS': '1'}

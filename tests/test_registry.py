@@ -1,7 +1,5 @@
 """``type='mmlocal.X'`` in a config needs no import by the user."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -38,7 +36,7 @@ def test_types_are_found_from_the_parent(name, kind):
 
 
 @pytest.mark.slow
-def test_a_name_in_a_config_is_enough():
+def test_a_name_in_a_config_is_enough(fresh_python):
     """In a fresh process, with mmengine's registries alone.
 
     A training of mmseg does not wait for mmpretrain.
@@ -51,13 +49,8 @@ def test_a_name_in_a_config_is_enough():
         "    assert MODELS.get(f'mmlocal.{name}')\n"
         "    print('mmpretrain' in sys.modules)"
     )
-    result = subprocess.run(
-        [sys.executable, '-c', script],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    result = fresh_python.run('-c', script, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
     *_, hook, before, behind = result.stdout.split()
     assert hook.startswith('mmlocal.engine.hooks')
     assert (before, behind) == ('False', 'True')

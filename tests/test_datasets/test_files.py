@@ -1,8 +1,5 @@
 """A config whose data are missing is told so before it starts."""
 
-import subprocess
-import sys
-
 import pytest
 from mmengine.config import Config
 
@@ -96,14 +93,12 @@ def test_nothing_to_look_for(dataset):
     'missing, there',
     [('mmseg', 'ShapesCls'), ('mmpretrain', 'ShapesSeg')],
 )
-def test_one_library_is_enough(missing, there):
+def test_one_library_is_enough(fresh_python, missing, there):
     code = (
         f'import sys; sys.modules[{missing!r}] = None\n'
         'import mmlocal.datasets as d; print(d.__all__)'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True
-    )
+    done = fresh_python.run('-c', code)
     assert done.returncode == 0, done.stderr
     assert there in done.stdout
     assert ('ShapesSeg' in done.stdout) != ('ShapesCls' in done.stdout)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -76,19 +74,13 @@ def train(config: Path, tmp_path: Path, **settings) -> Path:
     return Path((tmp_path / 'last_checkpoint').read_text())
 
 
-def run_stock(library, config, checkpoint, images, tmp_path):
+def run_stock(python, library, config, checkpoint, images, tmp_path):
     np.save(tmp_path / 'images.npy', images.numpy())
     out = tmp_path / 'logits.npy'
-    result = subprocess.run(
-        [
-            sys.executable,
-            *('-c', STOCK, library, config, checkpoint),
-            *(tmp_path / 'images.npy', out),
-        ],
+    result = python.run(
+        *('-c', STOCK, library, config, checkpoint),
+        *(tmp_path / 'images.npy', out),
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
     )
     assert result.returncode == 0, result.stderr[-4000:]
     assert 'not match' not in result.stdout + result.stderr
@@ -105,7 +97,7 @@ def local_logits(config, checkpoint, images):
 
 
 @pytest.mark.slow
-def test_segmentor_in_stock_mmseg(tmp_path):
+def test_segmentor_in_stock_mmseg(tmp_path, fresh_python):
     config = ROOT / 'configs/infopro/deeplabv3_r18_shapes.py'
     checkpoint = train(
         config,
@@ -121,13 +113,14 @@ def test_segmentor_in_stock_mmseg(tmp_path):
     exported = mmlocal.export(config, checkpoint, tmp_path / 'out')
     assert exported.config.name == 'infopro_deeplabv3_r18_shapes.py'
     images = torch.randn(1, 3, 64, 64)
-    text, logits = run_stock('mmseg', *exported, images, tmp_path)
+    stock = 'mmseg', *exported, images, tmp_path
+    text, logits = run_stock(fresh_python, *stock)
     assert 'background disc' in text
     assert (logits == local_logits(config, checkpoint, images)).all()
 
 
 @pytest.mark.slow
-def test_classifier_in_stock_mmpretrain(tmp_path):
+def test_classifier_in_stock_mmpretrain(tmp_path, fresh_python):
     config = tmp_path / 'configs' / 'mine.py'
     config.parent.mkdir()
     config.write_text(
@@ -154,7 +147,8 @@ def test_classifier_in_stock_mmpretrain(tmp_path):
     plain = export_config(config, tmp_path / 'plain.py')
     weights = publish_model(checkpoint, tmp_path / 'weights.pth')
     images = torch.randn(2, 3, 32, 32)
-    text, logits = run_stock('mmpretrain', plain, weights, images, tmp_path)
+    stock = 'mmpretrain', plain, weights, images, tmp_path
+    text, logits = run_stock(fresh_python, *stock)
     shapes = ('disc', 'square', 'triangle', 'star', 'ring')
     assert text.rstrip().endswith(shapes)
     assert (logits == local_logits(config, checkpoint, images)).all()

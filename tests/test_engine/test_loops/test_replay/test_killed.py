@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
@@ -35,17 +34,21 @@ default_hooks = dict(
 
 
 @pytest.mark.slow
-def test_killed_and_resumed(tmp_path):
+def test_killed_and_resumed(tmp_path, fresh_python):
     config = tmp_path / 'async.py'
     config.write_text(CONFIG.format(root=ROOT))
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     train(config, whole)
-    process = start(config, parts)
+    process = fresh_python.start(
+        ROOT / 'tools/train.py',
+        *(config, '--work-dir', parts),
+        CUDA_VISIBLE_DEVICES='',
+    )
     while latest(parts) < 20:
-        assert process.poll() is None
+        os.kill(process, 0)  # it is there
         time.sleep(0.05)
-    process.kill()
-    assert process.wait() == -9
+    os.kill(process, signal.SIGKILL)
+    assert fresh_python.wait().returncode == -signal.SIGKILL
     begin, done = latest(parts), max(logged(parts))
     train(config, parts, resume=True)
     expected, found = logged(whole), logged(parts)
@@ -63,19 +66,6 @@ def train(config, work_dir, resume=False):
     # Is looked up by name in a process.
     cfg.experiment_name = cfg.visualizer.name = work_dir.name + f'_{resume}'
     cli.build_runner(cfg).train()
-
-
-def start(config, work_dir):
-    """A process that trains."""
-    program = [sys.executable, str(ROOT / 'tools/train.py'), str(config)]
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'CUDA_VISIBLE_DEVICES': ''}
-    env['OMP_NUM_THREADS'] = '1'  # as here: sums in another order differ
-    return subprocess.Popen(
-        [*program, '--work-dir', str(work_dir)],
-        env=env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
 
 
 def latest(work_dir) -> int:

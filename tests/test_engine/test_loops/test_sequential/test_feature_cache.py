@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 from collections import namedtuple
 from copy import deepcopy
 from functools import partial
@@ -459,17 +456,11 @@ def test_file(tmp_path, dtype):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('when', ['storing', 'training'])
-def test_killed_in_the_second_phase(cfg, loops, when):
+def test_killed_in_the_second_phase(cfg, loops, once, fresh_python, when):
     """By SIGKILL, in a process of its own; resumed, as if nothing was."""
     cfg['train_cfg']['cache'] = 'disk'
     script = Path(__file__).with_name('killed.py')
-    worker = subprocess.run(
-        [sys.executable, script, cfg['work_dir'], when],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-    )
+    worker = fresh_python.run(script, cfg['work_dir'], when)
     assert worker.returncode == -signal.SIGKILL, worker.stderr[-3000:]
     names = {path.name for path in Path(cfg['work_dir'], 'features').iterdir()}
     stored = 'outputs_of_module_1.'
@@ -478,7 +469,8 @@ def test_killed_in_the_second_phase(cfg, loops, when):
     else:
         assert names == {stored + 'npy', stored + 'json'}
     runner, second = loops.train(cfg, resume=True)
-    whole, expected = loops.train(cfg, work_dir=cfg['work_dir'] + '_whole')
+    work_dir = cfg['work_dir'] + '_whole'
+    whole, expected = once('whole', loops.train, cfg, work_dir=work_dir)
     begun = 8 if when == 'storing' else 12
     assert second.losses == expected.losses[begun:]
     for name, value in whole.model.state_dict().items():

@@ -288,7 +288,6 @@ def test_gradients_freed_by_module(cfg, loops):
 @pytest.mark.filterwarnings('ignore')
 def test_compiled(cfg, loops):
     cfg['train_cfg']['epochs'] = 1
-    cfg['model']['backbone']['boundaries'] = ['layer3.0']
     _, expected = loops.train(cfg)
     options = Config({'compile': {'backend': 'eager'}})
     work_dir = cfg['work_dir'] + '_compiled'
