@@ -1,7 +1,8 @@
 """Python programs in processes of their own, without the wait for libraries.
 
-A server imports torch and mmengine, and forks for each program; mmseg,
-mmpretrain and MMLocal are as new to it as to a process that is started.
+A server imports torch, mmengine and what else takes long, and forks for each
+program; mmseg, mmpretrain and MMLocal are as new to it as to a process that
+is started.
 """
 
 from __future__ import annotations
@@ -73,8 +74,14 @@ class FreshPython:
 
 def serve(outputs: list[str]) -> None:
     """Fork for each line of the input; say the child and its exit code."""
-    import mmengine.runner  # noqa: F401
+    import scipy.optimize  # noqa: F401
+    import torchvision  # noqa: F401
+    from mmengine.runner import runner
+    from yapf.yapflib import yapf_api
 
+    # As in conftest.py.
+    runner.collect_env = dict
+    yapf_api.FormatCode = lambda text, **style: (text, False)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
