@@ -10,14 +10,27 @@ from mmlocal.registry import MODELS
 
 BACKBONES = {
     'resnet': (
-        {'type': 'mmpretrain.ResNet', 'depth': 18},
+        {
+            'type': 'mmpretrain.ResNet',
+            'depth': 18,
+            'stem_channels': 16,
+            'base_channels': 16,
+        },
         ['layer2.0', 'layer3.1'],
-        512,
+        128,
     ),
     'resnet_v1c': (
-        {'type': 'mmseg.ResNetV1c', 'depth': 50, 'base_channels': 16},
-        ['layer2.2', 'layer4.1'],
-        512,
+        {
+            'type': 'mmseg.ResNetV1c',
+            'depth': 50,
+            'base_channels': 16,
+            'num_stages': 3,
+            'strides': (1, 2, 2),
+            'dilations': (1, 1, 1),
+            'out_indices': (1, 2),
+        },
+        ['layer2.2', 'layer3.1'],
+        256,
     ),
     'resnext': (
         {
@@ -25,9 +38,13 @@ BACKBONES = {
             'depth': 50,
             'groups': 4,
             'width_per_group': 4,
+            'num_stages': 2,
+            'strides': (1, 2),
+            'dilations': (1, 1),
+            'out_indices': (1,),
         },
         ['layer2.1'],
-        2048,
+        512,
     ),
     'vgg': (
         {'type': 'mmpretrain.VGG', 'depth': 11, 'norm_cfg': {'type': 'BN'}},
@@ -65,14 +82,15 @@ BACKBONES = {
             'type': 'mmpretrain.SwinTransformer',
             'arch': {
                 'embed_dims': 16,
-                'depths': [2, 2, 2, 2],
-                'num_heads': [1, 2, 2, 4],
+                'depths': [1, 1, 2],
+                'num_heads': [1, 2, 2],
             },
+            'out_indices': (2,),
             'img_size': 64,
             'window_size': 2,
         },
         ['stages.1.blocks.0', 'stages.2.blocks.1'],
-        128,
+        64,
     ),
     'vit': (
         {

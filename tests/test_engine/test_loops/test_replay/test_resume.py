@@ -29,16 +29,14 @@ def cfg(helpers, replay, tmp_path):
     return cfg
 
 
-def stopped_and_resumed(cfg, replay, tmp_path, iters, **train_cfg):
-    """An unbroken run, and the parts of a broken one."""
-    cfg['train_cfg'] |= train_cfg
-    whole = replay.run(cfg, 'whole', work_dir=str(tmp_path / 'whole'))
-    stop, parts = replay.StopAfter(iters), str(tmp_path / 'parts')
-    first = replay.run(cfg, 'first', stop, work_dir=parts)
+def stopped_and_resumed(cfg, replay, iters):
+    """The parts of a broken run, and what its second part begins with."""
+    cfg['default_hooks']['checkpoint']['interval'] = iters
+    first = replay.run(cfg, 'first', replay.StopAfter(iters))
     hook = Beginning()
-    second = replay.run(cfg, 'second', hook, work_dir=parts, resume=True)
-    assert len(first[1]) == iters < len(whole[1])
-    return whole, first, second, hook
+    second = replay.run(cfg, 'second', hook, resume=True)
+    assert len(first[1]) == iters < len(first[1] + second[1])
+    return first, second, hook
 
 
 class Beginning(Hook):
@@ -56,12 +54,13 @@ class Beginning(Hook):
 )
 @pytest.mark.slow
 def test_with_buffers_as_if_it_had_not_been_stopped(
-    cfg, replay, tmp_path, iters
+    cfg, replay, once, tmp_path, iters
 ):
     """Loss for loss, and weight for weight."""
-    whole, first, second, _ = stopped_and_resumed(
-        cfg, replay, tmp_path, iters, save_buffers=True
-    )
+    cfg['train_cfg']['save_buffers'] = True
+    work_dir = str(tmp_path / 'whole')
+    whole = once('whole', replay.run, cfg, 'whole', work_dir=work_dir)
+    first, second, _ = stopped_and_resumed(cfg, replay, iters)
     assert first[1] + second[1] == whole[1]
     state = whole[0].model.state_dict()
     for name, value in second[0].model.state_dict().items():
@@ -111,8 +110,8 @@ def test_data_of_a_batch_is_saved_once(cfg, replay):
     'iters', [14, *(pytest.param(i, marks=pytest.mark.slow) for i in (3, 25))]
 )
 @pytest.mark.slow
-def test_without_buffers_all_else_goes_on(cfg, replay, tmp_path, iters):
-    _, first, second, begin = stopped_and_resumed(cfg, replay, tmp_path, iters)
+def test_without_buffers_all_else_goes_on(cfg, replay, iters):
+    first, second, begin = stopped_and_resumed(cfg, replay, iters)
     state = first[0].train_loop.state_dict()
     assert begin.sizes == [0, 0]
     for name in 'progress', 'stream', 'schedules':
