@@ -212,12 +212,15 @@ def test_short_run(name, tmp_path):
         cfg[key].dataset.num_images = 8
     cfg.train_dataloader.batch_size = 4
     if 'deeplab' in name:
+        cfg.model.backbone.backbone.update(stem_channels=8, base_channels=8)
+        cfg.model.decode_head.update(in_channels=64, channels=8)
         cfg.train_cfg.update(max_iters=2, val_interval=2)
         cfg.custom_hooks = cfg.custom_hooks[:1]
         layers, metric = 9, 'mIoU'
     else:
         cfg.train_cfg.update(max_epochs=1, val_interval=1)
         cfg.model.backbone.backbone.depth = 8
+        cfg.model.backbone.local_heads.max_features = 64
         layers, metric = 4, 'accuracy/top1'
     cfg.default_hooks.logger.interval = 1
     cfg.work_dir = str(tmp_path)

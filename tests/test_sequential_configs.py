@@ -80,6 +80,9 @@ def test_short_run(name, tmp_path):
         cfg[key].persistent_workers = False
         cfg[key].dataset.num_images = 8
     cfg.train_dataloader.batch_size = 4
+    if 'deeplab' in name:
+        cfg.model.backbone.backbone.update(stem_channels=8, base_channels=8)
+        cfg.model.decode_head.update(in_channels=64, channels=8)
     length = 'epochs' if 'epochs' in cfg.train_cfg else 'iters'
     cfg.train_cfg[length] = [1, 2] if length == 'epochs' else [2, 4]
     cfg.train_cfg.val_interval = cfg.train_cfg[length][0]
