@@ -315,6 +315,8 @@ def test_overflow_leaves_a_batch_out(loops, delayed):
         'loss_scale': {'init_scale': 2.0**24, 'growth_interval': 1000},
     }
     delayed['train_cfg']['max_epochs'] = 6
+    for item in delayed['train_dataloader']['dataset'].items:
+        item['inputs'] = item['inputs'][:, :8, :8]  # halves are slow
     runner, recorder, *_ = train(loops, delayed)
     assert all(w.isfinite().all() for w in runner.model.parameters())
     last = [weights[2] for weights in recorder.seen]
