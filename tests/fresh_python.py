@@ -10,10 +10,14 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import traceback
 from pathlib import Path
+
+# Seconds after which a program is killed.
+LIMIT = 240
 
 
 class FreshPython:
@@ -94,6 +98,7 @@ def run(
     outputs: list[str], args: list[str], cwd: str, env: dict[str, str]
 ) -> int:
     """Do what ``python *args`` does, and return the exit code."""
+    signal.alarm(LIMIT)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, path in enumerate(outputs, 1):
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
