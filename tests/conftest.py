@@ -9,12 +9,13 @@ from copy import deepcopy
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
-from mmengine.runner import runner
+from mmengine.runner import loops, runner
 from mmengine.visualization import Visualizer
 from torch import nn
 from yapf.yapflib import yapf_api
@@ -27,6 +28,12 @@ from mmlocal.registry import MODELS
 runner.collect_env = cache(runner.collect_env)
 runner.get_git_hash = cache(runner.get_git_hash)
 yapf_api.FormatCode = lambda text, **style: (text, False)
+
+
+# Nothing waits without need: for the end of workers whose loader is garbage,
+# and at the end of a data set, of which each is small.
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
+loops.time = SimpleNamespace(sleep=lambda seconds: None)
 
 
 # What runs draw, they draw one after another: on one figure.
