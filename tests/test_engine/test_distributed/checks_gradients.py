@@ -468,7 +468,7 @@ def overflow_on_one_rank(rank: int, folder: Path) -> None:
     """All ranks skip the step, and scale alike afterwards."""
     model = build(segmentor())
     outer = small_buckets(model)
-    wrap = optim_wrapper(outer, LocalAmpOptimWrapper, dtype='float16')
+    wrap = optim_wrapper(outer, LocalAmpOptimWrapper, dtype='bfloat16')
     outer.train_step(segmentation_batch(seed=rank), wrap)
     scale = wrap.loss_scaler.get_scale()
     before = deepcopy(list(model.parameters()))

@@ -169,7 +169,7 @@ def validation(rank: int, folder: Path) -> None:
         work_dir = folder / f'ema_{update_buffers}'
         trained = run(
             work_dir,
-            4,
+            2,
             ema={'update_buffers': update_buffers},
             val_dataloader={
                 'batch_size': 1,
@@ -183,7 +183,7 @@ def validation(rank: int, folder: Path) -> None:
         )
         found = trained.message_hub.get_scalar('val/mean').current()
         dist.barrier()
-        path = work_dir / 'iter_4.pth'
+        path = work_dir / 'iter_2.pth'
         state = torch.load(path, weights_only=False)['state_dict']
         model = build(segmentor()).eval()
         first = next(n for n in model.modules() if hasattr(n, 'running_var'))
