@@ -62,13 +62,15 @@ def run(name: str, rank: int, folder: Path) -> None:
 
 def serve(pipe: Connection, rank: int, folder: Path) -> None:
     """Run the checks that the pipe names, and answer what has gone wrong."""
-    while True:
+    error = ''
+    # A rank that fails ends: the others shall not wait for it.
+    while not error:
         name = pipe.recv()
         try:
             run(name, rank, folder)
-            pipe.send('')
         except BaseException:
-            pipe.send(traceback.format_exc())
+            error = traceback.format_exc()
+        pipe.send(error)
 
 
 class Ranks:
