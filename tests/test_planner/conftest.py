@@ -6,6 +6,8 @@ from collections import OrderedDict
 from copy import deepcopy
 
 import pytest
+from mmseg.models.backbones import ResNetV1c
+from mmseg.models.backbones.resnet import BasicBlock
 from torch import nn
 
 from mmlocal.planner import Simulator, TrainingSetting
@@ -37,23 +39,25 @@ INNER = {
             'type': 'SwinTransformer',
             'arch': {
                 'embed_dims': 16,
-                'depths': [1, 1, 2, 1],
-                'num_heads': [1, 2, 2, 4],
+                'depths': [1, 2],
+                'num_heads': [1, 2],
             },
-            'img_size': 64,
+            'out_indices': (1,),
+            'img_size': 32,
             'window_size': 4,
             'pad_small_map': True,
             'drop_path_rate': 0.1,
         },
-        128,
+        32,
         TOKENS,
     ),
     'convnext': (
         {
             'type': 'ConvNeXt',
-            'arch': {'depths': [1, 1, 2, 1], 'channels': [8, 16, 32, 64]},
+            'arch': {'depths': [2, 2], 'channels': [8, 16]},
+            'out_indices': (1,),
         },
-        64,
+        16,
         TOKENS,
     ),
 }
@@ -105,9 +109,18 @@ INNER['deep'] = _chain(
 )
 
 
+@MODELS.register_module(force=True)
+class ShallowResNetV1c(ResNetV1c):
+    """Of fewer blocks than any."""
+
+    arch_settings = {18: (BasicBlock, (1, 1, 2, 1))}
+
+
 def _config(helpers, net: str) -> dict:
     if net in ('deeplab', 'fpn', 'unet'):
-        model = helpers.segmentor_cfg(['layer3.0'])
+        model = helpers.segmentor_cfg(
+            ['layer3.0'], type='mmlocal.ShallowResNetV1c'
+        )
         if net == 'deeplab':
             model['auxiliary_head'] = {
                 **model['decode_head'],

@@ -1,7 +1,4 @@
-"""Fake tensors: shapes, strides and lifetimes without memory.
-
-The one file that leans on parts of torch that are not public.
-"""
+"""Operators on fake tensors, and what makes and fills these."""
 
 from __future__ import annotations
 
@@ -15,36 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-try:
-    from torch._subclasses.fake_tensor import (
-        DynamicOutputShapeException,
-        FakeCopyMode,
-        FakeTensorMode,
-        UnsupportedOperatorException,
-    )
-    from torch.autograd.graph import _engine_run_backward
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._python_dispatch import _disable_current_modes as no_modes
-    from torch.utils._pytree import tree_map_only
-except ImportError as error:
-    raise ImportError(
-        f'MMLocal finds cut points and plans memory on fake tensors, and '
-        f'torch {torch.__version__} has moved what it needs for that '
-        f'({error}). Install a torch that this version of MMLocal is tested '
-        'with (see README.md), or an MMLocal that knows this torch.'
-    ) from error
-
-__all__ = [
-    'FakeOps',
-    'FakeTensorMode',
-    'TorchDispatchMode',
-    'fake_copy',
-    'fake_input',
-    'fake_mode',
-    'run_backward',
-    'tensors_of',
-    'uninitialized_weights',
-]
+from .layouts import remembered
+from .private import (
+    DynamicOutputShapeException,
+    FakeCopyMode,
+    FakeTensorMode,
+    TorchDispatchMode,
+    UnsupportedOperatorException,
+    _engine_run_backward,
+    no_modes,
+    tree_map_only,
+)
 
 aten = torch.ops.aten
 # Half of what autograd asks for, and nothing that runs.
@@ -137,7 +115,10 @@ class FakeOps(TorchDispatchMode):
         elif func is aten.masked_select.default:
             shape = torch.broadcast_shapes(args[0].shape, args[1].shape)
             return args[0].new_empty(self._count(args[1], shape))
-        elif func in SHORT_CUTS and args[0].device.type in ('cpu', 'meta'):
+        return remembered(self.mode, func, args, kwargs, self._work_out)
+
+    def _work_out(self, func: Any, args: tuple, kwargs: dict) -> Any:
+        if func in SHORT_CUTS and args[0].device.type in ('cpu', 'meta'):
             return SHORT_CUTS[func](*args)
         try:
             return func(*args, **kwargs)
