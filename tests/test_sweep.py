@@ -9,18 +9,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# One of a kind.
 SAMPLE = [
     'mmpretrain/shufflenet_v2',
     *(
         pytest.param(name, marks=pytest.mark.slow)
         for name in (
             'mmpretrain/lenet',
-            'mmpretrain/mobilenet_v3',
             'mmpretrain/mobileone',
             'mmpretrain/convnext_v2',
             'mmpretrain/mobilevit',
-            'mmpretrain/edgenext',
-            'mmpretrain/repvgg',
             'mmpretrain/vig',
             'mmseg/fcn',
             'mmseg/segformer',
