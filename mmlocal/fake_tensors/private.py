@@ -1,7 +1,4 @@
-"""What fake tensors need of torch that is not public.
-
-No other file of MMLocal imports it.
-"""
+"""What is needed of torch's fake tensors and modes that is not public."""
 
 import torch
 

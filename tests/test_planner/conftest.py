@@ -39,7 +39,8 @@ INNER = {
             'type': 'SwinTransformer',
             'arch': {
                 'embed_dims': 16,
-                'depths': [1, 2],
+                # A second block shifts its windows, unless the map is one.
+                'depths': [2, 1],
                 'num_heads': [1, 2],
             },
             'out_indices': (1,),
