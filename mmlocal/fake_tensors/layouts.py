@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -67,8 +67,36 @@ class _Layout(NamedTuple):
             return FakeTensor(mode, meta, self.device)
 
 
+class _Outputs(NamedTuple):
+    """What an operator returns: tensors, in a list or tuple, or nothing."""
+
+    kind: type
+    layouts: list[_Layout | None]
+
+    @classmethod
+    def of(cls, result: Any, tensors: Sequence[Tensor]) -> _Outputs | None:
+        """None where layouts do not say all of it."""
+        if result is None:
+            return cls(type(None), [])
+        kind = type(result) if isinstance(result, list | tuple) else Tensor
+        outs = [result] if kind is Tensor else result
+        layouts = [
+            None if out is None else _Layout.of(out, tensors) for out in outs
+        ]
+        for out, layout in zip(outs, layouts, strict=True):
+            if layout is None and out is not None:
+                return None
+        return cls(kind, layouts)
+
+    def build(self, mode: FakeTensorMode, tensors: Sequence[Tensor]) -> Any:
+        outs = [each and each.build(mode, tensors) for each in self.layouts]
+        if self.kind is type(None):
+            return None
+        return outs[0] if self.kind is Tensor else self.kind(outs)
+
+
 # torch remembers it, too, and takes much of the time of a step to look it up.
-LAYOUTS: dict[tuple, list[_Layout | None] | _Layout | None] = {}
+OUTPUTS: dict[tuple, _Outputs | None] = {}
 
 
 def remembered(
@@ -88,22 +116,26 @@ def remembered(
         run (Callable): Runs it, where that cannot be told from what it gave
             to tensors of these shapes and to these numbers before.
     """
+    if _takes_lists(func) and len(args[0]) != 1:
+        outs = [
+            remembered(mode, func, *each, run)
+            for each in _one_by_one(args, kwargs)
+        ]
+        return [out for (out,) in outs] if func._schema.returns else None
     tensors: list[Tensor] = []
     key = _key(func, args, kwargs, mode, tensors)
     if key is None:
         return run(func, args, kwargs)
-    if key not in LAYOUTS:
+    if key not in OUTPUTS:
         result = run(func, args, kwargs)
-        LAYOUTS[key] = _layouts(result, tensors)
+        OUTPUTS[key] = _Outputs.of(result, tensors)
         return result
-    found = LAYOUTS[key]
+    found = OUTPUTS[key]
     if found is None:
         return run(func, args, kwargs)
     if func in IN_PLACE:
         return tensors[0]
-    if isinstance(found, _Layout):
-        return found.build(mode, tensors)
-    return tuple(each and each.build(mode, tensors) for each in found)
+    return found.build(mode, tensors)
 
 
 def _key(
@@ -123,51 +155,59 @@ def _key(
     key = [func, torch.get_default_dtype()]
     values = (*args, *kwargs, *kwargs.values()) if kwargs else args
     for value in values:
-        if isinstance(value, FakeTensor):
-            if value.fake_mode is not mode or value.constant is not None:
-                return None
-            tensors.append(value)
-            offset = value.storage_offset()
-            key += value.shape, value.stride(), offset, value.dtype
-            key.append(value.device)
-        elif isinstance(value, list | tuple):
-            if not all(type(each) in (int, float, bool) for each in value):
-                return None
-            key += len(value), *map(type, value), *value
-        elif value is None or isinstance(value, PLAIN):
-            key += type(value), value
+        if isinstance(value, list | tuple):
+            key.append(len(value))
+            parts = value
         else:
-            return None
+            parts = (value,)
+        for part in parts:
+            if isinstance(part, FakeTensor):
+                if part.fake_mode is not mode or part.constant is not None:
+                    return None
+                tensors.append(part)
+                offset = part.storage_offset()
+                key += part.shape, part.stride(), offset, part.dtype
+                key.append(part.device)
+            elif part is None or isinstance(part, PLAIN):
+                key += type(part), part
+            else:
+                return None
     return tuple(key)
 
 
 @cache
+def _takes_lists(func: Any) -> bool:
+    """Whether an operator treats the tensors of a list one by one."""
+    return func._schema.name.startswith('aten::_foreach_')
+
+
+def _one_by_one(args: tuple, kwargs: dict) -> Iterator[tuple[tuple, dict]]:
+    """Arguments with lists of one."""
+    for place in range(len(args[0])):
+        one = slice(place, place + 1)
+        yield (
+            tuple(v[one] if isinstance(v, list | tuple) else v for v in args),
+            kwargs,
+        )
+
+
+@cache
 def _depends_on_shapes(func: Any) -> bool:
-    """Whether an operator changes nothing, and returns tensors alone."""
+    """Whether an operator changes nothing, and returns tensors alone; or is
+    one in place on lists of tensors, and returns nothing."""
     schema = func._schema
+    returns = [str(value.type) for value in schema.returns]
+    if func.namespace != 'aten':
+        return False
+    if schema.is_mutable:
+        return _takes_lists(func) and not returns
     return (
-        func.namespace == 'aten'
-        and not schema.is_mutable
-        and func is not aten.lift_fresh.default
+        func is not aten.lift_fresh.default
         and torch.Tag.dynamic_output_shape not in func.tags
         and torch.Tag.data_dependent_output not in func.tags
-        and bool(schema.returns)
-        and all(str(value.type) == 'Tensor' for value in schema.returns)
+        and returns in (['List[Tensor]'], ['Tensor'] * len(returns))
+        and bool(returns)
     )
-
-
-def _layouts(
-    result: Any, tensors: Sequence[Tensor]
-) -> list[_Layout | None] | _Layout | None:
-    if isinstance(result, Tensor):
-        return _Layout.of(result, tensors)
-    found = []
-    for out in result:
-        layout = None if out is None else _Layout.of(out, tensors)
-        if layout is None and out is not None:
-            return None
-        found.append(layout)
-    return found
 
 
 def _extent(tensor: Tensor) -> int:

@@ -7,9 +7,18 @@ import torch
 from torch.nn import functional as F
 
 from mmlocal.fake_tensors import FakeOps, fake_mode
-from mmlocal.fake_tensors.layouts import LAYOUTS
+from mmlocal.fake_tensors.layouts import OUTPUTS
 
 IMAGES = (2, 3, 8, 6)
+
+
+def halved(x) -> list:
+    """As optimizers do it."""
+    outs = [x.clone(), x[:, 1:].clone()]
+    torch._foreach_mul_(outs, 0.5)
+    return outs
+
+
 OPERATORS = {
     'new': lambda x: torch.zeros(2, 3),
     'cast': lambda x: x.to(torch.bfloat16),
@@ -28,12 +37,15 @@ OPERATORS = {
     'in place': lambda x: x.clone().add_(1).relu_(),
     'statistics': lambda x: torch.var_mean(x, (0, 2, 3)),
     'dropout': lambda x: F.dropout(x, 0.5),
+    'lists': lambda x: torch._foreach_add([x, x.mT], [x, x.mT], alpha=2),
+    'lists of two types': lambda x: torch._foreach_mul([x, x.half()], 2.0),
+    'lists in place': halved,
 }
 
 
 def lie(outs, x) -> list:
     """How outputs lie, and which is where x is."""
-    outs = outs if isinstance(outs, tuple) else (outs,)
+    outs = [outs] if isinstance(outs, torch.Tensor) else outs
     return [
         (
             *(out.shape, out.stride(), out.storage_offset(), out.dtype),
@@ -49,13 +61,13 @@ def test_operators_give_what_they_give_on_real_tensors(name):
     """The first time they run, the second one it is remembered."""
     real = torch.rand(IMAGES)
     expected = lie(OPERATORS[name](real), real)
-    LAYOUTS.clear()
+    OUTPUTS.clear()
     mode = fake_mode()
     for _ in range(2):
         with mode, FakeOps(mode):
             x = torch.empty(IMAGES)
             assert lie(OPERATORS[name](x), x) == expected
-    assert LAYOUTS
+    assert OUTPUTS
 
 
 def test_modes_do_not_share_tensors():
@@ -80,6 +92,21 @@ def test_known_values_are_not_confused():
     with mode, FakeOps(mode):
         counts = [int((torch.arange(4) < n).sum()) for n in (1, 3)]
     assert counts == [1, 3]
+
+
+def test_lists_are_remembered_tensor_by_tensor():
+    mode = fake_mode()
+    OUTPUTS.clear()
+    with mode, FakeOps(mode):
+        x, y = torch.empty(3), torch.empty(2, 5)
+        first = torch._foreach_sqrt([x, y])
+        remembered = {key: value for key, value in OUTPUTS.items() if value}
+        second = torch._foreach_sqrt([y, x, y])
+    assert [key[0] for key in remembered].count(
+        torch.ops.aten._foreach_sqrt.default
+    ) == len(first)
+    assert remembered == {**OUTPUTS}
+    assert [out.shape for out in second] == [y.shape, x.shape, y.shape]
 
 
 def test_outputs_have_storages_of_their_own():
