@@ -385,6 +385,17 @@ def launch(config, work_dir, processes, *options, settings=(), **variables):
     )
 
 
+MEET = """
+import torch
+import torch.distributed as dist
+
+dist.init_process_group('gloo')
+total = torch.tensor(float(dist.get_rank()))
+dist.all_reduce(total)
+print(f'rank {dist.get_rank()} of {dist.get_world_size()}: {total}')
+"""
+
+
 def output_of(process) -> str:
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output[-3000:]
@@ -422,43 +433,34 @@ def test_cpu_processes(first_epoch):
 
 
 @pytest.mark.slow
-def test_machines_that_meet(trained):
-    """Two 'machines' resume and find each other, and shard the model where
-    torch can; then one process resumes."""
-    folder, weights, dumped = trained
+def test_machines_that_meet(tmp_path):
+    """Two 'machines' of one process find each other; what they would train
+    with is tested on one."""
+    script = tmp_path / 'meet.py'
+    script.write_text(MEET)
     meet = {'NNODES': '2', 'PORT': free_port(), 'MASTER_ADDR': '127.0.0.1'}
-    if hasattr(torch.cpu.Stream, 'record_event'):
-        meet['settings'] = ['model_wrapper_cfg.type=mmlocal.LocalFSDP']
     nodes = [
-        launch(dumped, folder, '1', '--resume', weights, epochs=2, **meet)
+        subprocess.Popen(
+            [ROOT / 'tools/torchrun.sh', '1', script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**environment(), **meet},
+        )
         for _ in range(2)
     ]
-    output = ''.join(map(output_of, nodes))
-    assert 'Epoch(train) [2][2/2]' in output
-    assert 'Epoch(val) [2]' in output and 'accuracy/top1' in output
-    assert 'the global batch has changed' not in output
-    state = torch.load(folder / 'epoch_2.pth', weights_only=False)
-    assert all(
-        type(value) is torch.Tensor for value in state['state_dict'].values()
-    )
-
-    options = [f'{key}={value}' for key, value in SMALL.items()]
-    TRAIN.main(
-        [dumped, '--resume', '--work-dir', str(folder)]
-        + ['--cfg-options', *options, 'train_cfg.max_epochs=3']
-    )
-    output = max(folder.glob('*/*.log'), key=os.path.getmtime).read_text()
-    assert 'Epoch(train) [3][4/4]' in output
-    assert (
-        'changed: 4 images (1 ranks of 4), where the checkpoint was trained '
-        'with 8 (2 ranks of 4)'
-    ) in output
+    outputs = [output_of(node) for node in nodes]
+    assert all('until all 2 machines' in output for output in outputs)
+    for rank in '01':
+        found = [f'rank {rank} of 2: 1.0' in output for output in outputs]
+        assert sorted(found) == [False, True]
 
 
 @pytest.mark.slow
 def test_a_planned_split(first_epoch, trained, monkeypatch):
-    """Planned before two ranks train; then resumed by one process, and tested,
-    from the config and from the one that was dumped."""
+    """Planned before two ranks train; then resumed by one process, which says
+    that the batch is another, and tested: from the config and from the one
+    that was dumped."""
     _, output = first_epoch
     folder, weights, dumped = trained
     assert output.count('planning where to cut') == 1
@@ -481,6 +483,11 @@ def test_a_planned_split(first_epoch, trained, monkeypatch):
         there = ['--work-dir', str(folder), '--cfg-options', *options]
         there += ['train_cfg.max_epochs=2']
         TRAIN.main([config, '--resume', weights, *there])
+        log = max(folder.glob('*/*.log'), key=os.path.getmtime).read_text()
+        assert (
+            'changed: 4 images (1 ranks of 4), where the checkpoint was '
+            'trained with 8 (2 ranks of 4)'
+        ) in log
         TEST.main([config, weights, '--tta', *there])
         last[config] = load_checkpoint(folder / 'epoch_2.pth')['state_dict']
     for name, value in last[CLS].items():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import socket
+import sys
 import time
 from pathlib import Path
 from unittest import mock
@@ -18,6 +22,7 @@ from worker import check
 from mmlocal.engine.distributed import LocalFSDP
 from mmlocal.engine.runner import LocalRunner
 
+TOOLS = Path(__file__).parents[3] / 'tools'
 SHARDED = {'kind': LocalRunner, 'wrapper': {'type': 'mmlocal.LocalFSDP'}}
 VALIDATION = {
     'val_dataloader': {
@@ -76,6 +81,46 @@ def sharded_runner(rank: int, folder: Path) -> None:
         for key, value in expected.items():
             assert type(found[key]) is torch.Tensor
             assert torch.allclose(found[key], value, rtol=1e-4, atol=1e-6)
+
+
+@check()
+def sharded_tool(rank: int, folder: Path) -> None:
+    """tools/train.py shards a model where the config says so."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = [probe.getsockname()[1]]
+    dist.broadcast_object_list(port)
+    dist.destroy_process_group()
+    group = {'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1'}
+    group['MASTER_PORT'] = str(port[0])
+    options = {
+        'model_wrapper_cfg.type': 'mmlocal.LocalFSDP',
+        'train_cfg.max_epochs': 1,
+        'train_cfg.val_interval': 1,
+        'train_dataloader.batch_size': 4,
+        'train_dataloader.dataset.num_images': 8,
+        'val_dataloader.dataset.num_images': 4,
+    }
+    for loader in ('train_dataloader', 'val_dataloader'):
+        options[f'{loader}.num_workers'] = 0
+        options[f'{loader}.persistent_workers'] = False
+    sys.path.insert(0, str(TOOLS))
+    train = importlib.import_module('train')
+    config = TOOLS.parent / 'configs/infopro/resnet20_shapes.py'
+    argv = [str(config), '--launcher', 'pytorch', '--work-dir', str(folder)]
+    argv += ['--cfg-options', *(f'{k}={v}' for k, v in options.items())]
+    with mock.patch.dict(os.environ, group):
+        train.main(argv)
+    assert not dist.is_initialized()
+    if rank:
+        return
+    (log,) = folder.glob('*/*.log')
+    text = log.read_text()
+    assert 'Epoch(train) [1][1/1]' in text
+    assert 'Epoch(val) [1]' in text and 'accuracy/top1' in text
+    state = torch.load(folder / 'epoch_1.pth', weights_only=False)
+    values = state['state_dict'].values()
+    assert all(type(value) is torch.Tensor for value in values)
 
 
 @check()

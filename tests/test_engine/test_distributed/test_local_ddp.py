@@ -72,6 +72,7 @@ NAMES = [
     'sharded_bytes-2',
     'errors_of_sharding-2',
     'sharded_runner-2',
+    'sharded_tool-2',
     'sharded_copy-2',
     'sharded_accumulation_that_is_kept_whole-2',
     'module_parallel-2',

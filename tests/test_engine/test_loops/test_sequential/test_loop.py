@@ -287,6 +287,7 @@ def test_gradients_freed_by_module(cfg, loops):
 @pytest.mark.slow
 @pytest.mark.filterwarnings('ignore')
 def test_compiled(cfg, loops):
+    cfg['model']['backbone']['boundaries'] = ['layer2.0']
     cfg['train_cfg']['epochs'] = 1
     _, expected = loops.train(cfg)
     options = Config({'compile': {'backend': 'eager'}})
