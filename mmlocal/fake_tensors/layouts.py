@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .private import FakeTensor, FakeTensorMode, no_dispatch
 
@@ -23,7 +23,15 @@ IN_PLACE = {
     aten.relu_.default,
     aten.zero_.default,
 }
-PLAIN = int, float, str, torch.dtype, torch.device, torch.memory_format
+PLAIN = (
+    int,
+    float,
+    str,
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.memory_format,
+)
 
 
 class _Layout(NamedTuple):
@@ -40,6 +48,8 @@ class _Layout(NamedTuple):
     def of(cls, out: Tensor, tensors: Sequence[Tensor]) -> _Layout | None:
         """None where that does not say all of it."""
         if out.is_complex() or out.constant is not None:
+            return None
+        if out.layout is not torch.strided:
             return None
         storage = out.untyped_storage()
         size, offset = storage.nbytes(), out.storage_offset()
@@ -161,18 +171,37 @@ def _key(
         else:
             parts = (value,)
         for part in parts:
+            if isinstance(part, Tensor) and part.layout is not torch.strided:
+                return None
             if isinstance(part, FakeTensor):
                 if part.fake_mode is not mode or part.constant is not None:
                     return None
                 tensors.append(part)
-                offset = part.storage_offset()
-                key += part.shape, part.stride(), offset, part.dtype
-                key.append(part.device)
+                key += _form(part)
+            elif isinstance(part, Tensor):
+                # A weight; a single number may be one that was written.
+                if not part.ndim or _gives_views(func):
+                    return None
+                if type(part) not in (Tensor, nn.Parameter):
+                    return None
+                key += _form(part)
             elif part is None or isinstance(part, PLAIN):
                 key += type(part), part
             else:
                 return None
     return tuple(key)
+
+
+def _form(tensor: Tensor) -> tuple:
+    return (
+        *(tensor.shape, tensor.stride(), tensor.storage_offset()),
+        *(tensor.dtype, tensor.device),
+    )
+
+
+@cache
+def _gives_views(func: Any) -> bool:
+    return any(value.alias_info for value in func._schema.returns)
 
 
 @cache

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mmlocal.fake_tensors import FakeOps, fake_mode
+from mmlocal.fake_tensors import FakeOps, FakeTensorMode, fake_mode
 from mmlocal.fake_tensors.layouts import OUTPUTS
 
 IMAGES = (2, 3, 8, 6)
@@ -92,6 +92,36 @@ def test_known_values_are_not_confused():
     with mode, FakeOps(mode):
         counts = [int((torch.arange(4) < n).sum()) for n in (1, 3)]
     assert counts == [1, 3]
+
+
+def test_weights_may_be_real():
+    """As when a network is looked at before it is cut."""
+    conv, scale = (
+        torch.nn.Conv2d(3, 4, 3, stride=2),
+        torch.tensor(2.0).double(),
+    )
+    expected = lie(conv(torch.rand(IMAGES)) * scale, scale)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    OUTPUTS.clear()
+    with mode, FakeOps(mode):
+        x = torch.empty(IMAGES)
+        for _ in range(2):
+            assert lie(conv(x) * scale, scale) == expected
+            view = conv.weight.mT.flatten(2)
+            assert (view.shape, view.device) == ((4, 3, 9), scale.device)
+    remembered = {key[0] for key, value in OUTPUTS.items() if value}
+    aten = torch.ops.aten
+    assert aten.convolution.default in remembered
+    # A number that was written has a weaker type; weights stay where they lie.
+    assert not remembered & {aten.mul.Tensor, aten.transpose.int}
+
+
+def test_sparse_tensors_are_left_to_torch():
+    mode = fake_mode()
+    with mode, FakeOps(mode):
+        sparse = torch.eye(4).to_sparse()
+        for _ in range(2):
+            assert torch.sparse.mm(sparse, torch.empty(4, 2)).shape == (4, 2)
 
 
 def test_lists_are_remembered_tensor_by_tensor():
