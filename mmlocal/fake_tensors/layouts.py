@@ -179,10 +179,9 @@ def _key(
                 tensors.append(part)
                 key += _form(part)
             elif isinstance(part, Tensor):
-                # A weight; a single number may be one that was written.
-                if not part.ndim or _gives_views(func):
+                if not (_is_weight(part) and mode.allow_non_fake_inputs):
                     return None
-                if type(part) not in (Tensor, nn.Parameter):
+                if _gives_views(func):
                     return None
                 key += _form(part)
             elif part is None or isinstance(part, PLAIN):
@@ -190,6 +189,12 @@ def _key(
             else:
                 return None
     return tuple(key)
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    """Of a network whose weights are real; no number that was written, which
+    has a weaker type."""
+    return tensor.ndim > 0 and type(tensor) in (Tensor, nn.Parameter)
 
 
 def _form(tensor: Tensor) -> tuple:

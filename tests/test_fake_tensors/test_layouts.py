@@ -114,6 +114,9 @@ def test_weights_may_be_real():
     assert aten.convolution.default in remembered
     # A number that was written has a weaker type; weights stay where they lie.
     assert not remembered & {aten.mul.Tensor, aten.transpose.int}
+    mode = fake_mode()
+    with mode, FakeOps(mode), pytest.raises(Exception, match='to FakeTensors'):
+        conv(torch.empty(IMAGES))
 
 
 def test_sparse_tensors_are_left_to_torch():
