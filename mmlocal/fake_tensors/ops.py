@@ -16,6 +16,7 @@ from .layouts import remembered
 from .private import (
     DynamicOutputShapeException,
     FakeCopyMode,
+    FakeTensor,
     FakeTensorMode,
     TorchDispatchMode,
     UnsupportedOperatorException,
@@ -85,6 +86,7 @@ class FakeOps(TorchDispatchMode):
 
         Raises:
             RuntimeError: If the operator cannot run on fake tensors.
+            ValueError: If it takes a tensor that is none.
         """
         if self.mode is None:
             return func(*args, **kwargs)
@@ -129,6 +131,10 @@ class FakeOps(TorchDispatchMode):
             return tree_map_only(Tensor, self.mode.from_tensor, real)
         except (UnsupportedOperatorException, NotImplementedError):
             return self._run_on_zeros(func, args, kwargs)
+        except AssertionError as error:
+            if 'convert all Tensors to FakeTensors' not in str(error):
+                raise
+            raise ValueError(_of_another(func, args, kwargs)) from error
         except RuntimeError as error:
             # What torch.library says of an operator defined in Python.
             if 'no fake impl registered' not in str(error):
@@ -255,6 +261,21 @@ class _SkipRandomFills(TorchDispatchMode):
         if func in RANDOM_FILLS:
             return args[0]
         return func(*args, **(kwargs or {}))
+
+
+def _of_another(func: Any, args: tuple, kwargs: dict) -> str:
+    """What is wrong with real tensors among fake ones."""
+    shapes = [
+        str(tuple(tensor.shape))
+        for tensor in tensors_of((args, kwargs))
+        if not isinstance(tensor, FakeTensor)
+    ]
+    return (
+        f'{func} takes a tensor {" and ".join(shapes)} that the model does '
+        'not hold, but a class, or a Python module does: what it takes is not '
+        'planned. Let the layer that makes it keep it, as with '
+        'register_buffer.'
+    )
 
 
 def _can_be_known(tensor: Tensor) -> bool:

@@ -59,10 +59,12 @@ class RealSteps(Simulator):
         self.where = torch.device(where)
         self.prepared: Split | None = None
         super().__init__(setting)
-        self.mode = None
         if compiled:
             for stage in _stages(self.backbone.backbone):
                 stage.compile()
+
+    def make_mode(self) -> None:
+        """They are real."""
 
     def building(self) -> AbstractContextManager:
         """With weights."""
@@ -73,10 +75,6 @@ class RealSteps(Simulator):
         module = deepcopy(module)
         module.init_weights()
         return module.to(self.where)
-
-    def scope(self) -> AbstractContextManager:
-        """Nothing special."""
-        return nullcontext()
 
     def prepare(self, split: Split) -> None:
         """Cut the model, unless it is cut so already.

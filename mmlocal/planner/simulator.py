@@ -21,6 +21,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmlocal.fake_tensors import (
+    FakeOps,
     FakeTensorMode,
     fake_copy,
     fake_input,
@@ -79,7 +80,7 @@ class Simulator:
 
     def __init__(self, setting: TrainingSetting):
         self.setting = setting
-        self.mode: FakeTensorMode | None = fake_mode()
+        self.mode = self.make_mode()
         init_default_scope(setting.scope)
         with self.building():
             # SyncBN has no CPU kernel, and saves what BN saves.
@@ -101,6 +102,10 @@ class Simulator:
         if self.can_checkpoint:
             self._watch_changes()
 
+    def make_mode(self) -> FakeTensorMode | None:
+        """Of the tensors of the steps; None if they are real."""
+        return fake_mode()
+
     def building(self) -> AbstractContextManager:
         """Where modules are built."""
         return uninitialized_weights()
@@ -111,7 +116,7 @@ class Simulator:
 
     def scope(self) -> AbstractContextManager:
         """Where the steps run."""
-        return self.mode
+        return self.mode or nullcontext()
 
     @property
     def backbone(self) -> LocalSupervisedBackbone:
@@ -124,6 +129,7 @@ class Simulator:
         weight = next(inner.parameters())
         with (
             self.scope(),
+            FakeOps(self.mode),
             torch.no_grad(),
             plain_eval(inner),
             watch_changes(inner),
@@ -287,7 +293,7 @@ class Simulator:
         chain = self.backbone.chain
         shape = self.setting.input_shape[:1] + self.setting.image_size
         weight = next(self.backbone.parameters())
-        with self.scope(), torch.no_grad():
+        with self.scope(), FakeOps(self.mode), torch.no_grad():
             feat = weight.new_zeros((batch_size, *shape))
             for before in range(index):
                 feat = chain.run(before, feat)

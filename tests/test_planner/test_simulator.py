@@ -11,11 +11,26 @@ from mmlocal.fake_tensors import FakeOps
 from mmlocal.models.cut_points import Split
 from mmlocal.planner import Simulator, TrainingSetting
 from mmlocal.planner.real_steps import RealSteps
+from mmlocal.registry import MODELS
 
 NETS = ['resnet', 'vit', 'deeplab', 'unet'] + [
     pytest.param(net, marks=pytest.mark.slow)
     for net in ('swin', 'convnext', 'fpn')
 ]
+
+
+@torch.library.custom_op('mmlocal_test::kept', mutates_args=())
+def kept(feat: torch.Tensor) -> torch.Tensor:
+    return feat.clone()
+
+
+kept.register_autograd(lambda ctx, grad: grad)
+
+
+@MODELS.register_module(force=True)
+class ChainOfCustomOperators(MODELS.get('ConvChain')):
+    def forward(self, x):
+        return super().forward(kept(x))
 
 
 @pytest.mark.parametrize('amp', [False, True])
@@ -199,6 +214,19 @@ def test_weights_by_place_and_branches_that_are_off(config):
     assert trained[0] < trained[1]
     head = fake.trial_head('layer1.1')
     assert sum(w.requires_grad for w in head.parameters()) == trained[1]
+
+
+@pytest.mark.parametrize('mode', [None, 'block', 'selective'])
+def test_operators_without_a_fake_implementation(config, mode):
+    cfg = config('chain')
+    inner = cfg['model']['backbone']['backbone']
+    inner['type'] = 'mmlocal.ChainOfCustomOperators'
+    simulator = Simulator(TrainingSetting(cfg, device='cpu'))
+    split = Split(['blocks.2'], [mode, mode])
+    step = simulator.measure(split)
+    assert step.guessed == ['mmlocal_test.kept.default']
+    second = simulator.measure_module(split, 1, cached=True)
+    assert 0 < second.peak < step.peak
 
 
 def test_frozen_stages(config):
