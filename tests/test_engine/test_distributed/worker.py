@@ -57,6 +57,10 @@ def run(name: str, rank: int, folder: Path) -> None:
     )
     function(rank, work_dir)
     if dist.is_initialized():
+        # Before torch 2.8 the end of a group waits for its threads, and they
+        # wait for the interpreter to free what they have sent: let them.
+        # https://github.com/pytorch/pytorch/pull/154976
+        time.sleep(0.02)
         dist.destroy_process_group()
 
 
