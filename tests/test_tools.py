@@ -393,6 +393,8 @@ dist.init_process_group('gloo')
 total = torch.tensor(float(dist.get_rank()))
 dist.all_reduce(total)
 print(f'rank {dist.get_rank()} of {dist.get_world_size()}: {total}')
+dist.barrier()
+dist.destroy_process_group()
 """
 
 
