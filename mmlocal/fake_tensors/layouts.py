@@ -126,7 +126,7 @@ def remembered(
         run (Callable): Runs it, where that cannot be told from what it gave
             to tensors of these shapes and to these numbers before.
     """
-    if _takes_lists(func) and len(args[0]) != 1:
+    if _takes_lists(func) and _length(args) != 1:
         outs = [
             remembered(mode, func, *each, run)
             for each in _one_by_one(args, kwargs)
@@ -215,9 +215,14 @@ def _takes_lists(func: Any) -> bool:
     return func._schema.name.startswith('aten::_foreach_')
 
 
+def _length(args: tuple) -> int:
+    """Of the lists among arguments; there is one at least."""
+    return next(len(v) for v in args if isinstance(v, list | tuple))
+
+
 def _one_by_one(args: tuple, kwargs: dict) -> Iterator[tuple[tuple, dict]]:
     """Arguments with lists of one."""
-    for place in range(len(args[0])):
+    for place in range(_length(args)):
         one = slice(place, place + 1)
         yield (
             tuple(v[one] if isinstance(v, list | tuple) else v for v in args),

@@ -41,6 +41,7 @@ OPERATORS = {
     'dropout': lambda x: F.dropout(x, 0.5),
     'lists': lambda x: torch._foreach_add([x, x.mT], [x, x.mT], alpha=2),
     'lists of two types': lambda x: torch._foreach_mul([x, x.half()], 2.0),
+    'lists behind a number': lambda x: torch._foreach_pow(0.9, [x, x[0]]),
     'lists in place': halved,
 }
 
