@@ -370,18 +370,14 @@ SMALL = {
 PLANNED = ['model.backbone.boundaries.type=mmlocal.MemoryBalanced']
 
 
-def launch(config, work_dir, processes, *options, settings=(), **variables):
-    """tools/dist_train.sh with a small Shapes classifier."""
-    small = {**SMALL, 'train_cfg.max_epochs': variables.pop('epochs')}
+def start(script, *arguments, **variables):
+    """A launcher of tools/, from which `output_of` reads."""
     return subprocess.Popen(
-        [ROOT / 'tools/dist_train.sh', config, processes]
-        + ['--work-dir', work_dir, *options, '--cfg-options']
-        + [f'{key}={value}' for key, value in small.items()]
-        + [*settings],
+        [ROOT / 'tools' / script, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**environment(), **variables},
+        env={**environment(), 'PORT': free_port(), **variables},
     )
 
 
@@ -408,8 +404,12 @@ def output_of(process) -> str:
 def first_epoch(tmp_path_factory):
     """An epoch of two ranks with a planned split: its folder and output."""
     folder = tmp_path_factory.mktemp('first_epoch')
-    port = free_port()
-    ranks = launch(CLS, folder, '2', settings=PLANNED, epochs=1, PORT=port)
+    small = {**SMALL, 'train_cfg.max_epochs': 1}
+    ranks = start(
+        *('dist_train.sh', CLS, '2', '--work-dir', folder, '--cfg-options'),
+        *(f'{key}={value}' for key, value in small.items()),
+        *PLANNED,
+    )
     return folder, output_of(ranks)
 
 
@@ -441,16 +441,7 @@ def test_machines_that_meet(tmp_path):
     script = tmp_path / 'meet.py'
     script.write_text(MEET)
     meet = {'NNODES': '2', 'PORT': free_port(), 'MASTER_ADDR': '127.0.0.1'}
-    nodes = [
-        subprocess.Popen(
-            [ROOT / 'tools/torchrun.sh', '1', script],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**environment(), **meet},
-        )
-        for _ in range(2)
-    ]
+    nodes = [start('torchrun.sh', '1', script, **meet) for _ in range(2)]
     outputs = [output_of(node) for node in nodes]
     assert all('until all 2 machines' in output for output in outputs)
     for rank in '01':

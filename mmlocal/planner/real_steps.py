@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -65,10 +65,6 @@ class RealSteps(Simulator):
 
     def make_mode(self) -> None:
         """They are real."""
-
-    def building(self) -> AbstractContextManager:
-        """With weights."""
-        return nullcontext()
 
     def adopt(self, module: nn.Module) -> nn.Module:
         """A copy on the device."""

@@ -107,8 +107,8 @@ class Simulator:
         return fake_mode()
 
     def building(self) -> AbstractContextManager:
-        """Where modules are built."""
-        return uninitialized_weights()
+        """Where modules are built: real ones with weights."""
+        return uninitialized_weights() if self.mode else nullcontext()
 
     def adopt(self, module: nn.Module) -> nn.Module:
         """A copy of a built module, for the steps."""
